@@ -1,0 +1,1 @@
+"""apid: serves Paste Deploy pipelines from forked eventlet workers."""

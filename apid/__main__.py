@@ -1,0 +1,7 @@
+"""`python -m apid` is `apid`."""
+
+import sys
+
+from apid.cli.main import apid
+
+sys.exit(apid())
