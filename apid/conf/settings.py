@@ -1,0 +1,137 @@
+"""The frozen values that the rest of the code sees; made by `apid.conf.load`, never changed afterwards.
+
+An *option* is a declaration (conf/ has one module a group); a *setting* is the value that an operator's files, environment
+and command line gave it, converted and checked. Times are seconds as float, sizes are bytes as int, 0 means "off" where the
+option's help says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from typing import Literal
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """One thing to listen on.
+
+    Attributes:
+        kind: `tcp` (host, port), `unix` (path) or `fd` (name: of a descriptor handed over by systemd, LISTEN_FDNAMES).
+    """
+
+    kind: Literal["tcp", "unix", "fd"]
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        """The spelling that the option `bind` takes."""
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        if self.kind == "fd":
+            return f"fd:{self.name}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """`[ssl]`, or the ssl options of one listener. Paths are absolute."""
+
+    cert_file: str
+    key_file: str
+    ca_file: str | None = None
+    versions: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
+    ciphers: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Paste:
+    """Which pipeline of which file. `app_name` already carries the flavor (`main-keystone`)."""
+
+    config_file: str
+    app_name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listener:
+    """A named set of addresses that serve one pipeline; `main` is the one of [DEFAULT]."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    paste: Paste
+    tls: Tls | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Http:
+    """What the HTTP engine needs to know."""
+
+    pool_size: int = 1000
+    keepalive: bool = True
+    keepalive_timeout: float = 75.0
+    header_timeout: float = 10.0
+    client_socket_timeout: float = 60.0
+    request_timeout: float = 0.0
+    max_request_line: int = 8190
+    max_header_line: int = 16384
+    max_headers: int = 100
+    max_header_size: int = 65536
+    trusted_proxies: tuple[Network, ...] = ()
+    proxy_protocol: bool = False
+    eventlet_headers_raw: bool = False
+    access_log: str = "off"
+    """A path, `-` (standard output) or `off`."""
+    access_log_format: str = ""
+    """Empty: the default of apid.http.access_log; `json`: one JSON object a line."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Log:
+    """The daemon's own log; names as in oslo.log."""
+
+    debug: bool = False
+    log_file: str | None = None
+    use_json: bool = False
+    use_journal: bool = False
+    log_config_append: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Daemon:
+    """What the parent needs to know."""
+
+    workers: int
+    backlog: int = 4096
+    tcp_keepidle: int = 600
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+    pid_file: str | None = None
+    control_socket: str | None = None
+    startup_timeout: float = 60.0
+    worker_timeout: float = 30.0
+    graceful_shutdown_timeout: float = 60.0
+    drain_delay: float = 0.0
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    max_worker_rss: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that one generation of workers runs with."""
+
+    daemon: Daemon
+    http: Http
+    log: Log
+    listeners: tuple[Listener, ...]
+    files: tuple[str, ...] = ()
+    """The configuration files that were read, in their order; empty: defaults only."""
+    sources: tuple[tuple[str, str, str], ...] = ()
+    """(`group.option` or `option`, value as text with secrets masked, where it comes from), for --check-config."""
+    database: str = dataclasses.field(default="", repr=False)
+    """[database] connection, which workers put into the environment; may hold a password."""

@@ -1,0 +1,156 @@
+"""Processes: fork, reap, identity, privileges. No policy: who is forked, and why, is decided elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from apid.errors import ConfigError, ExitCode
+from apid.posix import signals
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+
+
+def fork(child: Callable[[], NoReturn]) -> int:
+    """Fork; the child runs `child` with all signals blocked and never returns here. Returns the child's pid.
+
+    Raises:
+        OSError: fork(2) failed: EAGAIN (a limit on processes), ENOMEM.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with signals.blocked():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child()
+            except BaseException:  # noqa: BLE001 - the last line before the parent's own stack would go on in the child
+                traceback.print_exc()
+            finally:
+                os._exit(ExitCode.BUG)
+    return pid
+
+
+def reap() -> list[tuple[int, int]]:
+    """Collect the children that have ended: (pid, exit code), negative for a signal, as `os.waitstatus_to_exitcode`."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def wait(pid: int) -> int:
+    """Wait for one child to end; returns its exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill(pid: int, signum: int, *, group: bool = False) -> bool:
+    """Send a signal to a process, or to the whole group that it leads; False when it is gone."""
+    try:
+        (os.killpg if group else os.kill)(pid, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def die_with_parent(yes: bool) -> None:
+    """Have the kernel send SIGKILL when the parent dies, or no longer (PR_SET_PDEATHSIG, prctl(2)).
+
+    A change of the user id resets it; an exec of the parent is not its death. A parent that died before the call is the caller's
+    to notice.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0, 0, 0, 0)
+
+
+def drop_privileges(user: str | None, group: str | None, umask: int | None) -> None:
+    """Become `user` and `group` for good, supplementary groups included; names or numbers. None leaves a part as it is.
+
+    Raises:
+        ConfigError: no such user or group, or the process may not change (it is not root).
+    """
+    if umask is not None:
+        os.umask(umask)
+    if user is None and group is None:
+        return
+    entry, uid, gid = _ids(user, group)
+    if (uid, gid) == (os.geteuid(), os.getegid()):
+        return
+    try:
+        if entry is not None:
+            os.initgroups(entry.pw_name, gid)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except PermissionError:
+        raise ConfigError(f"options user={user} and group={group}: only root may change to them") from None
+    # A process that changed its uid is not dumpable: gdb, py-spy and /proc/PID/fd of its own would be closed to the operator.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def owner(user: str | None, group: str | None) -> tuple[int, int] | None:
+    """Return the (uid, gid) that drop_privileges would become; None where it would change nothing.
+
+    Raises:
+        ConfigError: no such user or group.
+    """
+    if user is None and group is None:
+        return None
+    _, uid, gid = _ids(user, group)
+    return uid, gid
+
+
+def _ids(user: str | None, group: str | None) -> tuple[pwd.struct_passwd | None, int, int]:
+    entry = None
+    if user is not None:
+        try:
+            entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        except KeyError:
+            raise ConfigError(f"option user: there is no user {user!r}") from None
+    gid = entry.pw_gid if entry else os.getgid()
+    if group is not None:
+        try:
+            gid = (grp.getgrgid(int(group)) if group.isdigit() else grp.getgrnam(group)).gr_gid
+        except KeyError:
+            raise ConfigError(f"option group: there is no group {group!r}") from None
+    uid = entry.pw_uid if entry else os.getuid()
+    return entry, uid, gid
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """Resident set size of a process in bytes (proc(5) statm); 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def describe_end(code: int) -> str:
+    """Return `crash:SIGSEGV` or `exit:3` for a code of `reap`."""
+    return f"crash:{signals.name(-code)}" if code < 0 else f"exit:{code}"
+
+
+SIGNALS_OF_THE_PARENT = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+    signal.SIGCHLD,
+)

@@ -1,0 +1,117 @@
+"""Signals as bytes on a descriptor, and as something to block around a fork.
+
+A handler here does nothing: `signal.set_wakeup_fd` writes the signal's number into a socket pair, and the loop that owns the
+other end reads it as one input among others (the self-pipe of D. J. Bernstein; signal-safety(7) leaves little else).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import socket
+from collections.abc import Iterable, Iterator
+
+
+def _ring(_signum: int, _frame: object) -> None:
+    """Do nothing: the byte is already on its way."""
+
+
+class _SigAction(ctypes.Structure):
+    """`struct sigaction` as glibc and musl have it on Linux (sigaction(2); 1024 bits of mask)."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ubyte * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+def _one_at_a_time(signum: int) -> None:
+    """Block all other signals while this one's handler runs.
+
+    Python installs handlers with an empty mask and SA_ONSTACK: signals that arrive together nest on the alternate stack of
+    faulthandler (enabled in workers, and by PYTHONFAULTHANDLER), which has room for about four frames of a CPU with wide
+    registers; the fifth overwrites the heap.
+    """
+    libc, action = ctypes.CDLL(None, use_errno=True), _SigAction()
+    if libc.sigaction(signum, None, ctypes.byref(action)) == 0:
+        ctypes.memset(action.mask, 0xFF, ctypes.sizeof(action.mask))
+        libc.sigaction(signum, ctypes.byref(action), None)
+
+
+class SignalSocket:
+    """Delivers the named signals to `fileno()` until `close`.
+
+    Only one can be at work in a process, and only its main thread can make it (signal(3), Python's rule).
+    """
+
+    def __init__(self, signums: Iterable[int]) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+        self._signums = tuple(signums)
+        # A full buffer is 200 000 unread signals; later ones of a kind already waiting would say nothing new.
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for signum in self._signums:
+            signal.signal(signum, _ring)
+            _one_at_a_time(signum)
+
+    def fileno(self) -> int:
+        """The descriptor to poll for reading."""
+        return self._read.fileno()
+
+    def read(self) -> list[int]:
+        """The signals that have arrived since the last call, in order; empty when none has."""
+        received: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            while data := self._read.recv(4096):
+                received += data
+        return received
+
+    def close(self) -> None:
+        """Stop delivering; the handlers go back to the system's defaults."""
+        signal.set_wakeup_fd(-1)
+        for signum in self._signums:
+            signal.signal(signum, signal.SIG_DFL)
+        self._read.close()
+        self._write.close()
+
+
+def forget_inherited(signums: Iterable[int]) -> None:
+    """In a fresh child: give up the parent's wakeup descriptor and handlers.
+
+    Without this a child's early signals would be written into the parent's socket. Call it while they are still blocked.
+    """
+    signal.set_wakeup_fd(-1)
+    for signum in signums:
+        signal.signal(signum, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Block all signals for the time of a fork, so that none is delivered between the fork and the child's new handlers."""
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def block_all() -> None:
+    """Block every signal that can be blocked: across an exec they wait instead of killing the new image."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+
+
+def unblock_all() -> None:
+    """Let every signal through."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def name(signum: int) -> str:
+    """Return `SIGTERM` for 15, and the number itself for one without a name (a real-time signal)."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"
