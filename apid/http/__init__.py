@@ -1,0 +1,1 @@
+"""From bytes to WSGI and back, on eventlet."""

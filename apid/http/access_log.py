@@ -1,0 +1,244 @@
+"""The access log: one line a request, buffered, written whole.
+
+Several workers append to one file: each write(2) to a descriptor opened with O_APPEND holds whole lines, so none is split. What
+is in the buffer is written after at most `FLUSH` seconds, at `BUFFER` octets, at reopen and at the end.
+
+A line cannot be forged from a request: what comes from a client is escaped (control characters, quotes, backslashes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import posix
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from apid.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apid.http.connection import Connection
+    from apid.http.exchange import Exchange
+    from apid.http.refusal import Refusal
+
+FLUSH = 0.5
+BUFFER = 60000
+
+DEFAULT = (
+    '%(client_ip)s - %(user)s [%(date_time)s] "%(request_line)s"'
+    " %(status_code)s %(body_length)s %(wall_seconds).6f %(request_id)s"
+)
+
+_FIELD = re.compile(r"%\((\w+)\)([#0\- +]*\d*(?:\.\d+)?[a-zA-Z])|(%%)|%")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
+
+
+def escape(text: str) -> str:
+    r"""Make a client's text safe within quotes on one line.
+
+    >>> escape('a"b\r\n')
+    'a\\x22b\\x0d\\x0a'
+    """
+    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", text) if _UNSAFE.search(text) else text
+
+
+class _Clock:
+    """The date_time field, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+
+    def now(self, _: Exchange) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%d/%b/%Y %H:%M:%S", time.localtime(second))
+        return self._text
+
+
+def _environ(key: str) -> Callable[[Exchange], str]:
+    return lambda exchange: escape(str(exchange.environ.get(key) or "-"))
+
+
+def _headers(exchange: Exchange) -> str:
+    forwarded = exchange.environ.get("HTTP_X_FORWARDED_FOR", "").replace(" ", "")
+    client = exchange.environ["REMOTE_ADDR"] or "unix"
+    return escape(f"{forwarded},{client}") if forwarded else client
+
+
+FIELDS: dict[str, Callable[[Any], object]] = {
+    "client_ip": lambda x: x.environ["REMOTE_ADDR"] or "unix",
+    "client_port": lambda x: x.environ["REMOTE_PORT"],
+    "forwarded_ip": _headers,
+    "date_time": _Clock().now,
+    "request_line": lambda x: escape(x.request.line.decode("latin-1")),
+    "method": lambda x: escape(x.request.method),
+    "path": lambda x: escape(x.environ["RAW_PATH_INFO"]),
+    "query": lambda x: escape(x.environ["QUERY_STRING"]),
+    "protocol": lambda x: x.environ["SERVER_PROTOCOL"],
+    "host": _environ("HTTP_HOST"),
+    "referer": _environ("HTTP_REFERER"),
+    "user_agent": _environ("HTTP_USER_AGENT"),
+    "status_code": lambda x: x.code,
+    "body_length": lambda x: x.sent,
+    "bytes_out": lambda x: x.sent,
+    "bytes_in": lambda x: x.received,
+    "wall_seconds": lambda x: x.wall_us / 1e6,
+    "request_id": lambda x: x.environ["apid.request_id"],
+    "trace_id": _environ("apid.trace_id"),
+    "user": _environ("HTTP_X_USER_ID"),
+    "project": _environ("HTTP_X_PROJECT_ID"),
+    "listener": lambda x: x.conn.service.name,
+    "pid": lambda _: os.getpid(),
+}
+"""Names for access_log_format. `user` and `project` are what keystonemiddleware (or noauth) put into the environ, not what a
+client sent: those filters remove a client's own."""
+
+JSON_FIELDS = (
+    "client_ip", "method", "path", "query", "protocol", "status_code", "bytes_in", "bytes_out", "wall_seconds",
+    "request_id", "user", "project", "user_agent", "listener", "pid",
+)  # fmt: skip
+
+
+def formatter(spec: str) -> Callable[[Any], str]:
+    """Compile a format of %(name)s fields, `json`, or the empty one.
+
+    Raises:
+        ConfigError: an unknown field or a broken format; the text names it.
+    """
+    if spec == "json":
+        getters = [(name, FIELDS[name]) for name in JSON_FIELDS]
+
+        def as_json(exchange: Any) -> str:
+            told = {name: get(exchange) for name, get in getters}
+            return json.dumps({"time": time.time(), **told}, separators=(",", ":"))
+
+        return as_json
+    wanted: list[Callable[[Any], object]] = []
+
+    def take(found: re.Match[str]) -> str:
+        if found[3]:
+            return "%%"
+        if found[1] not in FIELDS:
+            raise ConfigError(f"access_log_format: unknown field {found[0]!r}; there are {', '.join(sorted(FIELDS))}")
+        wanted.append(FIELDS[found[1]])
+        return f"%{found[2]}"
+
+    plain = _FIELD.sub(take, spec or DEFAULT)
+    return lambda exchange: plain % tuple([get(exchange) for get in wanted])
+
+
+class _Refused:
+    """A refusal in the shape that the fields read."""
+
+    class request:  # noqa: N801 -- stands where an Exchange has its head
+        line = b"-"
+        method = "-"
+
+    wall_us = 0
+    received = 0
+
+    def __init__(self, conn: Connection, refused: Refusal, request_id: str, sent: int) -> None:
+        self.conn = conn
+        self.code = refused.status
+        self.sent = sent
+        self.environ = {
+            "REMOTE_ADDR": conn.address[0],
+            "REMOTE_PORT": conn.address[1],
+            "RAW_PATH_INFO": "-",
+            "QUERY_STRING": "",
+            "SERVER_PROTOCOL": "-",
+            "apid.request_id": request_id,
+        }
+
+
+class AccessLog:
+    """One worker's end of the access log."""
+
+    def __init__(self, target: str, spec: str, schedule: Callable[[float, Callable[[], None]], object]) -> None:
+        """Open the log.
+
+        Args:
+            target: a path, or `-` for the standard output.
+            spec: access_log_format.
+            schedule: calls something after some seconds.
+
+        Raises:
+            ConfigError: the file cannot be opened, or the format is wrong.
+        """
+        self._target = target
+        self._format = formatter(spec)
+        self._schedule = schedule
+        self._lines: list[str] = []
+        self._size = 0
+        self._waiting = False
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        if self._target == "-":
+            return os.dup(sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
+        try:
+            return os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ConfigError(f"access_log {self._target}: {error.strerror}") from error
+
+    def request(self, exchange: Exchange | _Refused) -> None:
+        """Note a request that is over."""
+        try:
+            line = self._format(exchange)
+        except (TypeError, ValueError) as error:  # a conversion that does not fit its field, such as %(host)d
+            line = f"access_log_format: {error}"
+        self.line(line)
+
+    def refused(self, conn: Connection, refused: Refusal, request_id: str, sent: int) -> None:
+        """Note what became no request."""
+        self.request(_Refused(conn, refused, request_id, sent))
+
+    def line(self, line: str) -> None:
+        """Note a line."""
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= BUFFER:
+            self.flush()
+        elif not self._waiting:
+            self._waiting = True
+            self._schedule(FLUSH, self._due)
+
+    def _due(self) -> None:
+        self._waiting = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is in the buffer."""
+        if not self._lines:
+            return
+        data = ("\n".join(self._lines) + "\n").encode("utf-8", "backslashreplace")
+        self._lines.clear()
+        self._size = 0
+        view = memoryview(data)
+        # A full disk loses lines, not requests: there is nobody to tell but the log that cannot be written. By posix.write, for
+        # eventlet's os.write switches green threads first unless this is a regular file, which a hub's timer must not.
+        with contextlib.suppress(OSError):
+            while view:
+                view = view[posix.write(self._fd, view) :]
+
+    def reopen(self) -> None:
+        """Write what is buffered to the old file and go on with the one that now has the name.
+
+        Raises:
+            ConfigError: it cannot be opened; the old one stays.
+        """
+        self.flush()
+        fd = self._open()
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+
+    def close(self) -> None:
+        """Write what is buffered; the log is over."""
+        self.flush()
+        os.close(self._fd)

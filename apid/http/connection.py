@@ -1,0 +1,379 @@
+"""One connection's life: its phases and deadlines. Its octets are transport.py's, what is said over it exchange.py's.
+
+Theory of operation. Between requests a connection is an object in the hub's table and nothing more: no green thread, no timer,
+no listener object. The hub calls `ready` at an edge of epoll; `advance` then reads what there is, and once a head is complete
+the pool lends a green thread for the length of one request. In it, `receive` and `send` wait in the hub for the next edge.
+
+    NEW ──first octet──▶ HEAD ──head complete──▶ ACTIVE ──answered──▶ IDLE ──first octet──▶ HEAD …
+     └─ TLS: HANDSHAKE first; PROXY: PREFACE first                └─ to be closed ▶ LINGER ──end, or deadline──▶ CLOSED
+
+A drain (engine.py) changes what IDLE and NEW are allowed: a short while, and then the end. LINGER is how a connection ends
+that the client may still be writing to: our side is closed first and what comes is read and thrown away for a moment, because
+close(2) with unread octets would send a reset, which may destroy the answer on its way (RFC 9112 §9.6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from apid import scoreboard
+from apid.http import head, hub, proxy
+from apid.http.deadlines import NEVER
+from apid.http.exchange import Exchange
+from apid.http.interruptions import ClientSlow
+from apid.http.refusal import Refusal
+from apid.http.repeats import RepeatingReader
+from apid.http.transport import Transport, accepted
+
+if TYPE_CHECKING:
+    from apid.http.service import Environ, Service
+
+_EPOLLIN = 1
+_BYTES_IN = scoreboard.BYTES_IN
+_READABLE, _WRITABLE, _ENDED = hub.READABLE, hub.WRITABLE, hub.ENDED
+
+BLOCK = 16384
+"""Octets asked for at once while a head is awaited."""
+
+LINGER = 0.5
+"""Seconds for which an ended connection is still read from, so that the client gets to read our last answer."""
+
+GRACE = 0.8
+"""Seconds without a request after which a drain closes a connection that was not told `Connection: close`."""
+
+
+class Phase(enum.IntEnum):
+    """Where a connection is in its life."""
+
+    HANDSHAKE = 0
+    PREFACE = 1
+    NEW = 2
+    HEAD = 3
+    IDLE = 4
+    ACTIVE = 5
+    LINGER = 6
+    CLOSED = 7
+
+
+_HANDSHAKE, _PREFACE, _NEW, _HEAD, _IDLE, _ACTIVE, _LINGER, _CLOSED = Phase
+
+
+class Connection(Transport):
+    """A connection over a plain socket.
+
+    Attributes:
+        head: of the request that is being served; exchange: its answer in the making.
+        lazy: the application has said (eventlet.set_idle) that a drain need not wait for this request.
+        served: requests answered.
+    """
+
+    __slots__ = ("_done", "exchange", "head", "lazy", "phase", "reader", "served")
+
+    def __init__(self, service: Service, sock: Any, address: tuple[str, str]) -> None:
+        super().__init__(service, sock, address)
+        self.head: head.Head | None = None
+        self.reader: RepeatingReader | None = None
+        self.exchange: Exchange | None = None
+        self.lazy = False
+        self.phase: Phase = _PREFACE if service.proxied and service.shared.trusted.trusts(address[0]) else _NEW
+        self.served = 0
+        self._done: tuple[Callable[..., None], tuple[Any, ...]] | None = None
+        service.enter(self)
+
+    def __repr__(self) -> str:
+        """Peer, phase, and what is being asked."""
+        return (
+            f"<Connection {self.address[0]}:{self.address[1]} {self.phase.name} served={self.served} {self.head or ''}>"
+        )
+
+    # What eventlet.wsgi.server does with an accepted socket and with the green thread that it thinks it has got.
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Nothing: the deadlines are the engine's."""
+
+    def shutdown(self, how: int) -> None:
+        """Nothing: the engine's drain decides when an idle connection ends."""
+
+    def close(self) -> None:
+        """Nothing: called when it is closed already."""
+
+    def link(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function(self, *args)` at the end."""
+        self._done = (function, args)
+
+    # In the hub's greenlet
+
+    def begin(self) -> None:
+        """Start; there may be octets already."""
+        now = time.monotonic()
+        self.service.hub.deadlines.set(self, now + self.service.header_timeout)
+        if self.service.shared.draining:
+            self.drain(now)
+        self.service.hub.soon.append(self.advance)
+
+    def ready(self, events: int) -> None:
+        """Edges have come; called by the hub."""
+        if events == _EPOLLIN and self.phase is _IDLE and not self.buffer:
+            # What nearly all edges are: the next request of a keep-alive connection.
+            self.readable = True
+            data = self._receive(BLOCK)
+            if data:
+                self.service.cells[_BYTES_IN] += len(data)
+                self.buffer = data
+                try:
+                    if not self._parse():
+                        self.advance()
+                except Refusal as refusal:
+                    self.refuse(refusal)
+                return
+        if events & _ENDED:
+            self._ended = True
+        if events & _WRITABLE and self.writewaiter is not None:
+            self.writewaiter.switch()
+        if events & _READABLE:
+            self.readable = True
+            if self.readwaiter is not None:
+                self.readwaiter.switch()
+            elif self.phase < _ACTIVE:
+                self.advance()
+            elif self.phase is _LINGER:
+                self._drink()
+
+    def advance(self) -> None:
+        """Read until there is a head to serve or nothing left to read."""
+        if self.phase >= _ACTIVE:
+            return
+        try:
+            if self.phase < _NEW and not self._preliminaries():
+                self._park()
+                return
+            if self.buffer and self.phase is not _HEAD and self._parse():
+                return
+            while self.readable:
+                data = self._receive(BLOCK)
+                if data is None:
+                    break
+                if not data:
+                    self._end_of_input()
+                    return
+                self.service.cells[_BYTES_IN] += len(data)
+                if self.buffer:
+                    if isinstance(self.buffer, bytes):
+                        self.buffer = bytearray(self.buffer)
+                    self.buffer += data
+                else:
+                    self.buffer = data
+                if self._parse():
+                    return
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return
+        self._park()
+
+    def _preliminaries(self) -> bool:
+        """What comes before HTTP: here a PROXY header. Returns whether it is over.
+
+        It is looked at without being taken, so that what follows (TLS, if it is so) finds its first octet in the kernel.
+        """
+        try:
+            seen = self.sock.recv(16 + proxy.MAX_V2, socket.MSG_PEEK)
+        except BlockingIOError:
+            self.readable = False
+            return False
+        except OSError:
+            seen = b""
+        if not seen:
+            self.end()
+            return False
+        found = proxy.read(seen)
+        if found is None:
+            self.readable = False  # the next octet brings the next edge
+            return False
+        self.sock.recv(found.size)
+        if found.source is not None:
+            self.address = found.source[0], str(found.source[1])
+        self.phase = _NEW
+        return True
+
+    def _parse(self) -> bool:
+        """Try to make a request of the buffer; True: it is being served, or waits for a slot."""
+        reader = self.reader
+        if reader is None:
+            reader = self.reader = RepeatingReader(self.service.limits)
+        found = reader.read(self.buffer, self.service.template)
+        if found is None:
+            if self.phase is not _HEAD and reader.begun:
+                if self.phase is _IDLE:
+                    # header_timeout is for the whole head, whatever its octets' pace
+                    self.service.hub.deadlines.set(self, time.monotonic() + self.service.header_timeout)
+                self.phase = _HEAD
+            return False
+        if self.service.settings.eventlet_headers_raw:
+            lines = bytes(self.buffer[: found.size]).decode("latin-1").strip("\r\n").split("\r\n")[1:]
+            found.environ["headers_raw"] = tuple(
+                (name, value.strip(" \t")) for name, _, value in (x.partition(":") for x in lines)
+            )
+        self.head = found
+        self.buffer = b"" if len(self.buffer) == found.size else self.buffer[found.size :]
+        self.phase = _ACTIVE
+        self.deadline = NEVER
+        self.service.pool.run(self)
+        return True
+
+    def _park(self) -> None:
+        """Wait for the next edge."""
+        if not self._registered and self.phase is not _CLOSED:
+            self._register()
+
+    def _end_of_input(self) -> None:
+        if self.phase is _HEAD:
+            self.refuse(Refusal(400, "the request ended before its head was complete"))
+        else:
+            self.end()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request and close; in the hub's greenlet, so it never waits."""
+        data = self.service.refusal(self, refusal)
+        with contextlib.suppress(OSError):
+            self.sock.send(data)  # a client that does not even take 300 octets has lost its right to them
+        self.finish()
+
+    def expired(self) -> None:
+        """The deadline is over; called by the hub."""
+        phase = self.phase
+        waiter = self.readwaiter or self.writewaiter
+        if phase is _ACTIVE:
+            if waiter is not None:
+                self.service.cells[scoreboard.TIMEOUTS] += 1
+                waiter.throw(
+                    ClientSlow(
+                        f"nothing from or to the client within {self.service.settings.client_socket_timeout:g} s"
+                    )
+                )
+            elif self.lazy and self.service.shared.draining:
+                with contextlib.suppress(OSError):
+                    self.sock.shutdown(socket.SHUT_RDWR)
+        elif phase is _HEAD:
+            self.service.cells[scoreboard.TIMEOUTS] += 1
+            self.refuse(Refusal(408, "the head of the request did not come in time"))
+        elif phase is _IDLE or phase is _NEW:
+            # A request may have come this moment: it is served. One that comes later is never run.
+            self.readable = True
+            self.advance()
+            if self.phase is phase:
+                self.service.cells[scoreboard.TIMEOUTS] += phase is _NEW
+                self.finish()
+        else:
+            self.service.cells[scoreboard.TIMEOUTS] += phase < _NEW
+            self.end()
+
+    def drain(self, now: float) -> None:
+        """The service drains: whoever waits for nothing in particular may still do so for a moment."""
+        if self.phase is _IDLE or self.phase < _HEAD or self.lazy:
+            self.service.hub.deadlines.set(self, min(self.deadline, now + GRACE))
+
+    # In either greenlet
+
+    def idle(self, now: float) -> None:
+        """A request is answered and another may come; called at the end of a request's green thread."""
+        self.head = None
+        self.phase = _IDLE
+        self.served += 1
+        self.lazy = False
+        service = self.service
+        timeout = GRACE if service.shared.draining else service.keepalive_timeout
+        service.hub.deadlines.set(self, now + timeout)
+        if self._writing:
+            self._writing = False
+            service.hub.watch_writing(self.sock.fileno(), on=False)
+        if self.buffer or self.readable:
+            service.hub.soon.append(self.advance)
+        elif not self._registered:
+            self._register()
+
+    def finish(self) -> None:
+        """End what we say, and let the client read it: the way to close after an answer."""
+        self.head = None
+        if self.phase is _CLOSED:
+            return
+        try:
+            self._say_end()
+        except OSError:
+            self.end()
+            return
+        self.phase = _LINGER
+        self.buffer = b""
+        self.service.hub.deadlines.set(self, time.monotonic() + LINGER)
+        if not self._registered:
+            self._register()
+        if self.readable:
+            self._drink()
+
+    def _say_end(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def _drink(self) -> None:
+        """Read and forget until the client has ended, too; a megabyte is enough of that."""
+        for _ in range(16):
+            data = Transport._receive(self, 65536)  # noqa: SLF001 -- below TLS: nobody reads it
+            if data is None:
+                return
+            if not data:
+                break
+        self.end()
+
+    def end(self) -> None:
+        """Close at once."""
+        if self.phase is _CLOSED:
+            return
+        self.phase = _CLOSED
+        self.head = None
+        self.buffer = b""
+        self.service.hub.deadlines.drop(self)
+        if self._registered:
+            self._registered = False
+            with contextlib.suppress(OSError):
+                self.service.hub.detach(self.sock.fileno())
+        with contextlib.suppress(OSError):
+            self.sock.close()
+        self.service.leave(self)
+        if self._done is not None:
+            function, args = self._done
+            self._done = None
+            function(self, *args)
+
+    def abort(self) -> None:
+        """Close so that the client sees an error, not an end: for an answer without a length that is not complete."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.end()
+
+    # In a request's green thread
+
+    def serve(self) -> None:
+        """Answer the request whose head has been read; called by the pool."""
+        Exchange(self).run()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over."""
+        return self.phase is _CLOSED
+
+    def describe(self, environ: Environ) -> None:
+        """Add what only this kind of connection knows: of a plain one, nothing."""
+
+    def set_idle(self) -> None:
+        """`eventlet.set_idle`: from now on a drain need not wait for this request."""
+        self.lazy = True
+        if self.service.shared.draining:
+            self.drain(time.monotonic())
+
+
+def plain(service: Service, fd: int, peer: object) -> Connection:
+    """Make a connection of an accepted descriptor; the address of a UNIX socket's peer is empty."""
+    return Connection(service, *accepted(service, fd, peer))

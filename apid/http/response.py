@@ -1,0 +1,144 @@
+"""The head of a response, made of what an application gave to start_response; and the pieces of a chunked body.
+
+PEP 3333 lets an application say anything here; what would break the framing or smuggle in a second response is refused
+(promise S3): CR, LF and NUL, names that are no token, a length that is none. Framing itself is the server's: hop-by-hop fields
+are not the application's to send (PEP 3333, "Other HTTP Features"), but for `Connection: close`, which is a wish that is heard.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+
+from apid.http import grammar
+
+_PLAIN, _LENGTH, _DATE, _CONNECTION, _HOP = range(5)
+_KINDS = {
+    "content-length": _LENGTH,
+    "date": _DATE,
+    "connection": _CONNECTION,
+    "transfer-encoding": _HOP,
+    "keep-alive": _HOP,
+    "te": _HOP,
+    "trailer": _HOP,
+    "upgrade": _HOP,
+    "proxy-connection": _HOP,
+}
+_CACHE = 1000
+"""Names and status lines that are kept ready; applications invent few."""
+
+_STATUS = re.compile(r"([2-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_LENGTH_VALUE = re.compile(r"[0-9]{1,18}")
+
+_names: dict[str, tuple[int, str]] = {}  # how each name is to be taken, and its spelling on the wire
+_statuses: dict[str, tuple[int, str]] = {}
+
+
+class ResponseError(ValueError):
+    """An application's status or fields that must not go on the wire."""
+
+
+class ResponseHead:
+    """What start_response was told.
+
+    Attributes:
+        code: the status.
+        data: status line and fields, each with its CRLF; without what the server adds.
+        length: of a Content-Length among the fields, else None.
+        dated: whether there is a Date among them.
+        close: whether the application asked for the end of the connection.
+    """
+
+    __slots__ = ("close", "code", "data", "dated", "length")
+
+    def __init__(self, status: str, fields: Iterable[tuple[str, str]]) -> None:
+        """Check and write down.
+
+        Raises:
+            ResponseError: with the reason; nothing of the value is in it that could break a log line.
+        """
+        known = _statuses.get(status)
+        self.code, line = known if known is not None else _status(status)
+        self.length: int | None = None
+        self.dated = False
+        self.close = False
+        lines = [line]
+        for name, value in fields:
+            taken = _names.get(name)
+            kind, spelled = taken if taken is not None else _name(name)
+            if kind:
+                if kind == _LENGTH:
+                    self._content_length(value)
+                    continue
+                if kind == _DATE:
+                    self.dated = True
+                elif kind == _CONNECTION:
+                    self.close = self.close or "close" in [option.strip().lower() for option in str(value).split(",")]
+                    continue
+                else:
+                    continue
+            lines.append(f"{spelled}{value}\r\n")
+        text = "".join(lines)
+        # Each line brought one CR and one LF: any more are the application's.
+        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+            raise ResponseError("a header value with a line break or NUL")
+        try:
+            self.data = text.encode("latin-1")
+        except UnicodeEncodeError:
+            raise ResponseError("a header value beyond latin-1; RFC 8187 has an encoding for such") from None
+
+    def _content_length(self, value: object) -> None:
+        text = str(value)
+        if not _LENGTH_VALUE.fullmatch(text) or self.length not in (None, int(text)):
+            raise ResponseError("a Content-Length that is no number, or two that differ")
+        self.length = int(text)
+
+
+def _status(status: str) -> tuple[int, str]:
+    found = _STATUS.fullmatch(status) if isinstance(status, str) else None
+    if found is None:
+        raise ResponseError("a status that is not `NNN reason`, of a final response")
+    known = int(found[1]), f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n"
+    if len(_statuses) < _CACHE:
+        _statuses[status] = known
+    return known
+
+
+def _name(name: str) -> tuple[int, str]:
+    if not isinstance(name, str) or not grammar.is_token(name):
+        raise ResponseError("a header name that is no token")
+    spelled = "-".join(part.capitalize() for part in name.split("-")) + ": "  # as eventlet does
+    known = _KINDS.get(name.lower(), _PLAIN), spelled
+    if len(_names) < _CACHE:
+        _names[name] = known
+    return known
+
+
+class Date:
+    """The Date field, refreshed by the engine's clock: reading a clock a request costs more than the rest of the field.
+
+    Attributes:
+        field: `Date: …` with its CRLF.
+    """
+
+    __slots__ = ("field",)
+
+    def __init__(self) -> None:
+        self.field = b""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Write the field of this second (IMF-fixdate, RFC 9110 §5.6.7)."""
+        moment = time.gmtime()
+        day = "MonTueWedThuFriSatSun"[moment.tm_wday * 3 :][:3]
+        month = "JanFebMarAprMayJunJulAugSepOctNovDec"[moment.tm_mon * 3 - 3 :][:3]
+        self.field = time.strftime(f"Date: {day}, %d {month} %Y %H:%M:%S GMT\r\n", moment).encode("ascii")
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk (RFC 9112 §7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,198 @@
+"""What connections share: of a worker, and of one of its listeners. Numbers and settings; no I/O, no decisions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from apid import scoreboard
+from apid.conf.settings import Http
+from apid.http import refusal
+from apid.http.access_log import AccessLog
+from apid.http.deadlines import NEVER
+from apid.http.file_wrapper import FileWrapper
+from apid.http.forwarded import TrustedProxies
+from apid.http.head import Limits
+from apid.http.hub import Hub
+from apid.http.pool import Pool
+from apid.http.response import Date
+
+if TYPE_CHECKING:
+    from apid.http.connection import Connection
+
+LOG = logging.getLogger(__name__)
+
+Environ = dict[str, Any]
+App = Callable[..., Any]
+
+
+class ErrorStream:
+    """`wsgi.errors`: lines that an application writes go to the log."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("apid.wsgi.errors")
+        self._rest = ""
+
+    def write(self, text: str) -> None:
+        """Log complete lines, keep the rest."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._log.error("%s", line)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Write each."""
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Log what has no line end yet."""
+        if self._rest:
+            self.write("\n")
+
+
+class Shared:
+    """What all connections of a worker share.
+
+    Attributes:
+        number: of the last request; request ids are made of it.
+        id_prefix: what this worker's request ids have in common.
+        draining: whether this worker drains; closing: whether responses announce the end of their connections.
+        connections: all open ones.
+        access_log: None when off.
+    """
+
+    def __init__(self, hub: Hub, pool: Pool, row: scoreboard.Row, settings: Http) -> None:
+        self.hub = hub
+        self.pool = pool
+        self.row = row
+        self.settings = settings
+        self.limits = Limits.of(settings)
+        self.trusted = TrustedProxies(settings.trusted_proxies)
+        self.number = 0
+        self.date = Date()
+        self.draining = False
+        self.closing = not settings.keepalive
+        self.accepting = False
+        self.connections: set[Connection] = set()
+        self.access_log: AccessLog | None = None
+        if settings.access_log != "off":
+            self.access_log = AccessLog(settings.access_log, settings.access_log_format, hub.schedule_call_global)
+        # A UUID's version and variant bits (RFC 9562 §5.4), so that who validates ids is content.
+        high = int.from_bytes(os.urandom(8), "big") & ~0xF000 | 0x4000
+        low = int.from_bytes(os.urandom(2), "big") & 0x3FFF | 0x8000
+        row.cells[scoreboard.REQUEST_ID_HIGH], row.cells[scoreboard.REQUEST_ID_LOW] = high, low
+        self.id_prefix = scoreboard.request_id_prefix(high, low)
+        row.cells[scoreboard.POOL_LIMIT] = settings.pool_size
+
+    def next_id(self) -> str:
+        """Make an id for what is answered without becoming a request."""
+        self.number += 1
+        return f"{self.id_prefix}{self.number:012x}"
+
+    def gauge(self) -> None:
+        """Write the numbers of the moment."""
+        cells = self.row.cells
+        busy = self.pool.busy
+        if cells[scoreboard.IN_FLIGHT] != busy:
+            cells[scoreboard.IN_FLIGHT] = busy
+            cells[scoreboard.IDLE] = max(0, len(self.connections) - busy)
+
+    def count(self) -> None:
+        """Write how many connections there are, for the siblings and for whoever looks."""
+        count = len(self.connections)
+        cells = self.row.cells
+        cells[scoreboard.CONNECTIONS] = count
+        cells[scoreboard.IDLE] = max(0, count - self.pool.busy)
+        self.row.connections[self.row.index] = count if self.accepting else scoreboard.CLOSED
+
+
+class Service:
+    """What all connections of one listener share.
+
+    Attributes:
+        template: what every environ begins with.
+        complete: adds what only the connection knows; None where that is nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sock: socket.socket,
+        app: App,
+        shared: Shared,
+        environ: Mapping[str, object],
+        *,
+        secure: bool,
+        verifies: bool,
+    ) -> None:
+        self.name = name
+        self.app = app
+        self.shared = shared
+        self.hub = shared.hub
+        self.pool = shared.pool
+        self.row = shared.row
+        self.cells = shared.row.cells
+        self.histogram = shared.row.histogram
+        self.settings = shared.settings
+        self.limits = shared.limits
+        self.header_timeout = shared.settings.header_timeout or NEVER  # 0 is off
+        self.keepalive_timeout = shared.settings.keepalive_timeout or NEVER
+        self.family = int(sock.family)
+        address = sock.getsockname()
+        inet = isinstance(address, tuple)
+        self.wildcard = inet and address[0] in ("0.0.0.0", "::")
+        self.verifies = verifies
+        self.proxied = shared.settings.proxy_protocol
+        scheme = "https" if secure else "http"
+        self.template: Environ = {
+            "GATEWAY_INTERFACE": "CGI/1.1",
+            "SERVER_SOFTWARE": "apid",
+            "SERVER_NAME": address[0] if inet else "localhost",
+            "SERVER_PORT": str(address[1]) if inet else {"http": "80", "https": "443"}[scheme],
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": scheme,
+            "wsgi.errors": ErrorStream(),
+            "wsgi.multithread": True,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+            "wsgi.file_wrapper": FileWrapper,
+            **environ,
+        }
+        if secure:
+            self.template["HTTPS"] = "on"
+        self.complete: Callable[[Connection, Environ], None] | None = None
+        if self.wildcard or secure or shared.trusted:
+            self.complete = self._complete
+
+    def _complete(self, conn: Connection, environ: Environ) -> None:
+        if self.wildcard:
+            environ["SERVER_NAME"] = conn.local
+        conn.describe(environ)
+        if self.shared.trusted:
+            self.shared.trusted.apply(environ)
+
+    def enter(self, conn: Connection) -> None:
+        """A connection has been accepted."""
+        self.shared.connections.add(conn)
+        self.shared.count()
+
+    def leave(self, conn: Connection) -> None:
+        """A connection is over."""
+        self.shared.connections.discard(conn)
+        self.shared.count()
+
+    def refusal(self, conn: Connection, refused: refusal.Refusal) -> bytes:
+        """Note a refusal and write its answer."""
+        shared = self.shared
+        request_id = shared.next_id()
+        cells = self.cells
+        data = refusal.response(refused, request_id, shared.date.field[6:-2])
+        cells[scoreboard.REFUSED] += 1
+        cells[scoreboard.BYTES_OUT] += len(data)
+        cells[scoreboard.STATUS_1XX - 1 + refused.status // 100] += 1
+        LOG.info("%s: refused a request from %s: %s", request_id, conn.address[0] or "unix", refused)
+        if shared.access_log is not None:
+            shared.access_log.refused(conn, refused, request_id, len(data))
+        return data

@@ -1,0 +1,219 @@
+"""TLS: the context out of the settings, and a connection that speaks it.
+
+The handshake is made of steps in the hub, like the reading of a head: a client that stalls in it costs an object and a
+deadline, one that breaks it off only itself. The context is made when the engine begins to serve, so that a bad certificate
+fails a start or a reload instead of every connection.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+from eventlet import hubs, patcher
+
+from apid import scoreboard
+from apid.conf.settings import Tls
+from apid.errors import ConfigError
+from apid.http.connection import Connection, Phase
+from apid.http.interruptions import ClientGone
+from apid.http.service import Environ, Service
+from apid.http.transport import accepted
+
+_plain_ssl = patcher.original("ssl")
+
+LOG = logging.getLogger(__name__)
+
+_WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def context(settings: Tls) -> Any:
+    """Make the context.
+
+    Raises:
+        ConfigError: a file cannot be read or is not what it should be, or a version or cipher is unknown; named in the text.
+    """
+    made = _plain_ssl.SSLContext(_plain_ssl.PROTOCOL_TLS_SERVER)
+    versions = []
+    for version in settings.versions:
+        try:
+            versions.append(_plain_ssl.TLSVersion[version.replace(".", "_")])
+        except KeyError:
+            raise ConfigError(f"[ssl] versions: {version} is unknown; there are TLSv1.2 and TLSv1.3") from None
+    if versions:
+        made.minimum_version, made.maximum_version = min(versions), max(versions)
+    for what, path in (("cert_file", settings.cert_file), ("key_file", settings.key_file)):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise ConfigError(f"[ssl] {what} {path}: {error.strerror}") from error
+    try:
+        made.load_cert_chain(settings.cert_file, settings.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"[ssl] cert_file {settings.cert_file} and key_file {settings.key_file} are no certificate with its key: {error}"
+        ) from error
+    if settings.ca_file:
+        try:
+            made.load_verify_locations(settings.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"[ssl] ca_file {settings.ca_file}: {error}") from error
+        made.verify_mode = ssl.CERT_REQUIRED
+    if settings.ciphers:
+        try:
+            made.set_ciphers(settings.ciphers)
+        except ssl.SSLError as error:
+            raise ConfigError(f"[ssl] ciphers: {settings.ciphers!r} selects none") from error
+    made.set_alpn_protocols(["http/1.1"])
+    return made
+
+
+class _Socket(_socket.socket):
+    """What OpenSSL's object refers to weakly, which the C type alone does not allow."""
+
+    __slots__ = ("__weakref__",)
+
+
+class TlsConnection(Connection):
+    """A connection over TLS.
+
+    It drives `_ssl`'s object itself, as ssl.SSLSocket does: that class, and eventlet's copy of it, are two more layers with
+    their own ideas of blocking, and cost kilobytes a connection.
+    """
+
+    __slots__ = ("_tls",)
+
+    secure = True
+
+    def __init__(self, service: Service, fd: int, peer: object, made: Any) -> None:
+        sock, address = accepted(service, fd, peer, _Socket)
+        super().__init__(service, sock, address)
+        self._tls = made._wrap_socket(sock, True)  # noqa: SLF001 -- see the class
+        if self.phase is Phase.NEW:
+            self.phase = Phase.HANDSHAKE
+
+    def _preliminaries(self) -> bool:
+        if self.phase is Phase.PREFACE:
+            if not super()._preliminaries():
+                return False
+            self.phase = Phase.HANDSHAKE
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self.readable = False
+            return False
+        except (OSError, ValueError) as error:
+            # SSLWantWriteError, an OSError too: some kilobytes did not fit into an empty buffer; nobody honest causes that.
+            LOG.debug("TLS handshake with %s failed: %s", self.address[0] or "unix", error)
+            self.service.cells[scoreboard.HANDSHAKE_FAILURES] += 1
+            self.finish()  # OpenSSL has sent an alert: it is to be read
+            return False
+        self.phase = Phase.NEW
+        self.service.hub.deadlines.set(self, time.monotonic() + self.service.header_timeout)
+        if self.service.shared.draining:
+            self.drain(time.monotonic())
+        return True
+
+    def _receive(self, size: int) -> bytes | None:
+        """As the plain one; but the socket has been emptied only when TLS says that it wants more."""
+        try:
+            data: bytes = self._tls.read(size)
+        except _WANTS:
+            self.readable = False
+            return None
+        except (OSError, ValueError):  # also an end without close_notify: content has its own length
+            return b""
+        return data
+
+    def _transmit(self, data: bytes | memoryview) -> int:
+        try:
+            sent: int = self._tls.write(data)
+        except _WANTS:
+            return 0
+        except (OSError, ValueError) as error:
+            raise ClientGone(errno.ECONNRESET, "the client has closed the connection") from error
+        return sent
+
+    def _say_end(self) -> None:
+        # The first half sends close_notify; the client's is not waited for.
+        with contextlib.suppress(OSError, ValueError):
+            self._tls.shutdown()
+        super()._say_end()
+
+    def end(self) -> None:
+        """Close at once."""
+        super().end()
+        self._tls = None
+
+    def describe(self, environ: Environ) -> None:
+        """Add mod_ssl's names for what applications ask about."""
+        cipher = self._tls.cipher()
+        environ["SSL_PROTOCOL"] = self._tls.version()
+        if cipher is not None:
+            environ["SSL_CIPHER"] = cipher[0]
+        certificate = self._tls.getpeercert() if self.service.verifies else None
+        if certificate:
+            environ["SSL_CLIENT_VERIFY"] = "SUCCESS"
+            environ["SSL_CLIENT_S_DN"] = _name(certificate.get("subject", ()))
+            environ["SSL_CLIENT_I_DN"] = _name(certificate.get("issuer", ()))
+            environ["SSL_CLIENT_M_SERIAL"] = certificate.get("serialNumber", "")
+
+    def _green(self) -> Any:
+        return _GreenTls(self._tls, super()._green())
+
+
+class _GreenTls:
+    """What `eventlet.input.get_socket()` gives: a blocking green socket, as far as protocols over HTTP need one."""
+
+    def __init__(self, tls: Any, sock: Any) -> None:
+        self._tls = tls
+        self._sock = sock
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        while True:
+            try:
+                return function(*args)
+            except ssl.SSLWantReadError:
+                hubs.trampoline(
+                    self._sock, read=True, timeout=self._sock.gettimeout(), timeout_exc=TimeoutError("timed out")
+                )
+            except ssl.SSLWantWriteError:
+                hubs.trampoline(
+                    self._sock, write=True, timeout=self._sock.gettimeout(), timeout_exc=TimeoutError("timed out")
+                )
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """As a socket's; flags are not known to TLS."""
+        del flags
+        try:
+            data: bytes = self._call(self._tls.read, size)
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+        return data
+
+    def send(self, data: bytes, flags: int = 0) -> int:
+        """As a socket's."""
+        del flags
+        sent: int = self._call(self._tls.write, data)
+        return sent
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        """As a socket's."""
+        view = memoryview(data)
+        while view:
+            view = view[self.send(view, flags) :]  # type: ignore[arg-type]  # any buffer will do
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def _name(parts: Any) -> str:
+    """RFC 4514's order: the most specific first."""
+    return ",".join(f"{key}={value}" for part in reversed(parts) for key, value in part)

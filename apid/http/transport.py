@@ -1,0 +1,252 @@
+"""The octets of one connection: reading and sending without blocking, waiting for the hub's edges in a green thread.
+
+Edge-triggered means: after an edge, what is there has to be read to its end, because no second edge tells of it. `readable` is
+that knowledge: true from the edge on until a read found less than it asked for. It survives whoever reads.
+
+No HTTP here, and no decision about the connection's life: that is connection.py's, which builds on this.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import greenlet
+from eventlet import greenio
+
+from apid import scoreboard
+from apid.http.deadlines import NEVER
+from apid.http.interruptions import ClientGone
+
+if TYPE_CHECKING:
+    from apid.http.service import Service
+
+GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN}
+
+
+class Transport:
+    """A plain, non-blocking socket, registered with the hub once it has to be waited for.
+
+    Attributes:
+        service: what all connections of a listener share.
+        sock: the socket, non-blocking.
+        address: the client's host and port; both empty for a UNIX socket.
+        taken: the application has taken the socket over.
+        buffer: received and not yet consumed.
+        readable: whether the kernel may have more.
+        readwaiter, writewaiter: the green thread that waits to read or to send.
+        deadline, tick: for `Deadlines`.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_local",
+        "_registered",
+        "_writing",
+        "address",
+        "buffer",
+        "deadline",
+        "readable",
+        "readwaiter",
+        "service",
+        "sock",
+        "taken",
+        "tick",
+        "writewaiter",
+    )
+
+    secure = False
+
+    def __init__(self, service: Service, sock: Any, address: tuple[str, str]) -> None:
+        self.service = service
+        self.sock = sock
+        self.address = address
+        self.buffer: bytes | bytearray = b""
+        self.taken = False
+        self.readable = True
+        self.deadline = NEVER
+        self.tick = -1
+        self.readwaiter: greenlet.greenlet | None = None
+        self.writewaiter: greenlet.greenlet | None = None
+        self._ended = False
+        self._registered = False
+        self._writing = False
+        self._local = ""
+
+    def ready(self, events: int) -> None:
+        """Edges have come; called by the hub."""
+        raise NotImplementedError
+
+    def expired(self) -> None:
+        """The deadline is over; called by the hub."""
+        raise NotImplementedError
+
+    def _register(self) -> None:
+        self._registered = True
+        self.service.hub.attach(self.sock.fileno(), self)
+
+    def _receive(self, size: int) -> bytes | None:
+        """Read what there is: None for nothing at the moment, empty for the end."""
+        try:
+            data: bytes = self.sock.recv(size)
+        except BlockingIOError:
+            self.readable = False
+            return None
+        except OSError:
+            return b""
+        # A short read has emptied the socket; but the end of the stream, if it came with the same edge, is still to be read.
+        if len(data) < size and not self._ended:
+            self.readable = False
+        return data
+
+    def receive(self, size: int) -> bytes:
+        """Read at most `size` octets of content, waiting for them; empty at the end of the stream.
+
+        Raises:
+            ClientSlow: client_socket_timeout is over.
+        """
+        if self.buffer:
+            data = bytes(self.buffer[:size])
+            self.buffer = self.buffer[size:]
+            return data
+        while True:
+            if self.readable:
+                found = self._receive(size)
+                if found is not None:
+                    self.service.cells[scoreboard.BYTES_IN] += len(found)
+                    return found
+            if not self._registered:
+                self._register()
+            self.readwaiter = greenlet.getcurrent()
+            try:
+                self._wait()
+            finally:
+                self.readwaiter = None
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send all octets, waiting where the client reads slowly.
+
+        Raises:
+            ClientGone: it does not read at all any more.
+            ClientSlow: client_socket_timeout is over.
+        """
+        sent = self._transmit(data)
+        if sent == len(data):
+            return
+        view = memoryview(data)[sent:]
+        while view:
+            self._await_room()
+            view = view[self._transmit(view) :]
+
+    def _transmit(self, data: bytes | memoryview) -> int:
+        """Hand the kernel what it takes."""
+        try:
+            sent: int = self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ClientGone(error.errno, "the client has closed the connection") from error
+        return sent
+
+    def sendfile(self, fd: int, offset: int, count: int) -> int:
+        """Send up to `count` octets of a file from `offset`, straight from the page cache; returns how many there were.
+
+        Raises:
+            ClientGone, ClientSlow: as `send`.
+        """
+        done = 0
+        while done < count:
+            try:
+                sent = os.sendfile(self.sock.fileno(), fd, offset + done, min(count - done, 1 << 20))
+            except BlockingIOError:
+                self._await_room()
+                continue
+            except OSError as error:
+                if error.errno in GONE:
+                    raise ClientGone(error.errno, "the client has closed the connection") from error
+                raise
+            if sent == 0:
+                break
+            done += sent
+        return done
+
+    def _await_room(self) -> None:
+        if not self._registered:
+            self._register()
+        if not self._writing:
+            self._writing = True
+            self.service.hub.watch_writing(self.sock.fileno(), on=True)
+        self.writewaiter = greenlet.getcurrent()
+        try:
+            self._wait()
+        finally:
+            self.writewaiter = None
+
+    def _wait(self) -> None:
+        service = self.service
+        timeout = service.settings.client_socket_timeout
+        if self.deadline == NEVER and timeout:
+            service.hub.deadlines.set(self, time.monotonic() + timeout)
+        service.hub.switch()
+
+    def progress(self) -> None:
+        """Enough has come or gone: client_socket_timeout begins anew."""
+        self.deadline = NEVER
+
+    def gone(self) -> ClientGone:
+        """The stream has ended where content was to come."""
+        return ClientGone(errno.ECONNRESET, "the client has closed the connection before the end of its request")
+
+    @property
+    def local(self) -> str:
+        """Our own address of this connection, where the listener's tells of none."""
+        if not self._local:
+            with contextlib.suppress(OSError):
+                self._local = self.sock.getsockname()[0]
+        return self._local or "localhost"
+
+    def take(self) -> Any:
+        """Hand the socket over to the application, green and blocking; what has been received already comes out of it first."""
+        self.taken = True
+        self.deadline = NEVER
+        if self._registered:
+            self._registered = False
+            self.service.hub.detach(self.sock.fileno())
+        buffer, self.buffer = bytes(self.buffer), b""
+        return _Taken(self._green(), buffer) if buffer else self._green()
+
+    def _green(self) -> Any:
+        return greenio.GreenSocket(self.sock)
+
+
+class _Taken:
+    """A green socket in front of which there are octets that had been received before it was taken."""
+
+    def __init__(self, sock: Any, buffer: bytes) -> None:
+        self._sock = sock
+        self._buffer = buffer
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if self._buffer:
+            data, self._buffer = self._buffer[:size], self._buffer[size:]
+            return data
+        received: bytes = self._sock.recv(size, flags)
+        return received
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def accepted(service: Service, fd: int, peer: object, kind: type = _socket.socket) -> tuple[Any, tuple[str, str]]:
+    """Return the socket, non-blocking, and the peer's address.
+
+    The C type alone: the class around it costs a dict a connection, and the properties that eventlet's needs.
+    """
+    sock = kind(service.family, socket.SOCK_STREAM, 0, fd)
+    sock.setblocking(False)
+    return sock, (peer[0], str(peer[1])) if isinstance(peer, tuple) else ("", "")
