@@ -1,0 +1,192 @@
+"""A reload or an upgrade, step by step: prepare, try, raise, commit; or take everything back. Pure: state in, actions out.
+
+    PREPARING  the parent reads the configuration and binds what is new in it    Prepared -> TRYING, Failed -> taken back
+    TRYING     a throw-away child loads every pipeline (upgrade: the new program) Ready and exit 0 -> RAISING (upgrade: exec)
+    RAISING    workers of generation n+1 boot beside those of n                   all ready -> committed; then n drains
+Whatever goes wrong, generation n has not been touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+from apid import channel
+from apid.conf.settings import Daemon
+from apid.parent import events, polls, scaling
+from apid.parent.backoff import Backoff
+from apid.parent.dismissal import dismiss
+from apid.parent.events import Action, Cause, Say
+from apid.parent.phases import Phase
+from apid.parent.state import Change, State, Step, Verdict
+
+MOST_DEATHS = 3
+"""Workers of a new generation that may end after they were ready before it is given up."""
+
+HISTORY = 20
+"""Verdicts that are kept for `status`."""
+
+
+def ask(state: State, kind: str, who: int | None, now: float) -> list[Action]:
+    """Begin a change, or note that one is wanted after the present one: any number that wait become one."""
+    state.scaled.clear()
+    if state.change is not None or state.phase is Phase.STARTING:
+        state.queued.append((kind, who))
+        return []
+    return _begin(state, kind, [who] if who is not None else [], now)
+
+
+def _begin(state: State, kind: str, askers: list[int], now: float) -> list[Action]:
+    state.newest += 1
+    state.change = Change(kind, state.newest, started=now, askers=askers)
+    text = f"{kind}: generation {state.newest} is being prepared"
+    actions: list[Action] = [Say(logging.INFO, text), events.Announce("reloading")]
+    if kind == "upgrade":
+        state.change.step = Step.TRYING
+        state.change.deadline = _patience(state.daemon, now)
+        return [*actions, events.TryProgram(state.newest)]
+    return [*actions, events.Prepare(state.newest)]
+
+
+def note(state: State, event: events.Prepared | events.Failed | events.TrialStarted, now: float) -> list[Action]:
+    """Take note of how an action of the change went; news of a change that is no more is dropped."""
+    change = state.change
+    if change is None or event.generation != change.generation:
+        if isinstance(event, events.TrialStarted):
+            return [events.Kill(event.pid, signal.SIGKILL)]
+        if isinstance(event, events.Prepared):
+            return [events.Discard(event.generation)]
+        return []
+    if isinstance(event, events.Failed):
+        return fail(state, event.reason, now, event.detail)
+    if isinstance(event, events.TrialStarted):
+        change.trial = event.pid
+        return []
+    change.daemon, change.wanted = event.daemon, scaling.after_reload(state, event.daemon.workers)
+    if change.tried:
+        return _raise(change, now)
+    change.step, change.deadline = Step.TRYING, _patience(event.daemon, now)
+    return [events.Try(change.generation)]
+
+
+def trial_said(state: State, message: channel.Message) -> list[Action]:
+    """The throw-away child has spoken; the verdict is its exit."""
+    change = state.change
+    if change is not None:
+        if isinstance(message, channel.Ready):
+            change.passed = True
+        elif isinstance(message, channel.BootFailed):
+            change.told, change.detail = message.reason, message.detail
+    return []
+
+
+def trial_ended(state: State, code: int, now: float) -> list[Action]:
+    """The throw-away child is gone: go on, or take everything back."""
+    change = state.change
+    if change is None:
+        return []
+    change.trial = 0
+    if code != 0 or not change.passed:
+        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return fail(state, change.told or f"the trial ended with {ended} and said nothing", now, change.detail)
+    if change.kind == "upgrade":
+        change.step, change.deadline, change.tried = Step.PREPARING, 0.0, True
+        return [events.Exec(change.generation)]
+    return _raise(change, now)
+
+
+def _raise(change: Change, now: float) -> list[Action]:
+    change.step = Step.RAISING
+    if change.daemon is not None:
+        # Each boot has its own deadline; this one ends a generation whose workers keep dying after they were ready. Workers that
+        # still drain from the last change may hold places until their own deadline.
+        boot, drain = change.daemon.startup_timeout, change.daemon.graceful_shutdown_timeout
+        change.deadline = now + 2 * boot + drain if boot and drain else 0.0
+    text = f"{change.kind}: generation {change.generation} is loaded on trial; {change.wanted} workers boot"
+    return [Say(logging.INFO, text)]
+
+
+def died(state: State, change: Change, cause: str, now: float) -> list[Action]:
+    """A worker of the new generation ended after it was ready: once or twice is an accident, more is what it does."""
+    change.deaths += 1
+    if change.deaths < MOST_DEATHS:
+        return []
+    return fail(
+        state, f"{change.deaths} of its workers ended soon after they were ready, the last one with {cause}", now
+    )
+
+
+def overdue(state: State, now: float) -> list[Action]:
+    """A step that takes too long has failed (a pipeline that hangs while it loads)."""
+    change = state.change
+    if change is None or not change.deadline or now < change.deadline:
+        return []
+    if change.step is Step.RAISING:
+        return fail(state, "its workers did not become ready together", now)
+    timeout = (change.daemon or state.daemon).startup_timeout
+    return fail(state, f"the trial did not end within {timeout:g} s (startup_timeout)", now)
+
+
+def advance(state: State, now: float) -> list[Action]:
+    """Commit when every seat of the new generation is ready; begin a change that waits."""
+    change = state.change
+    if change is None:
+        if state.queued and state.phase in (Phase.RUNNING, Phase.QUIESCED):
+            kinds, askers = {kind for kind, _ in state.queued}, [who for _, who in state.queued if who is not None]
+            state.queued.clear()
+            return _begin(state, "upgrade" if "upgrade" in kinds else "reload", askers, now)
+        return []
+    if change.step is not Step.RAISING or state.ready(change.generation) < change.wanted:
+        return []
+    return _commit(state, change, now)
+
+
+def _commit(state: State, change: Change, now: float) -> list[Action]:
+    old, state.generation = state.generation, change.generation
+    if change.daemon is not None:
+        state.daemon = change.daemon
+    state.wanted, state.change, state.recycling = change.wanted, None, 0
+    state.phase = Phase.RUNNING
+    state.backoffs = {slot: Backoff() for slot in range(state.wanted)}
+    text = f"generation {change.generation} is ready ({change.wanted} workers)"
+    actions: list[Action] = [events.Commit(change.generation)]
+    for child in state.children:
+        if child.generation != change.generation:
+            actions += dismiss(state, child, Cause.RELOAD, now, successor=True)
+    _judge(state, change, True, text, now)
+    actions += [Say(logging.INFO, f"{change.kind}: {text}; generation {old} drains"), events.Announce("ready")]
+    going = {action.pid for action in actions if isinstance(action, events.DrainWorker)}
+    for who in change.askers:
+        actions += polls.hold(state, who, text, set(going), now)
+    return actions
+
+
+def fail(state: State, reason: str, now: float, detail: str = "") -> list[Action]:
+    """Take the change back: its workers go, what was bound only for it is closed, everybody who waits is told why."""
+    change = state.change
+    if change is None:
+        return []
+    state.change = None
+    actions: list[Action] = []
+    if change.trial:
+        actions.append(events.Kill(change.trial, signal.SIGKILL))
+    for child in state.children.of(change.generation):
+        # one that is ready has been accepting: it drains, or a failed reload would cost requests
+        actions += dismiss(state, child, Cause.RELOAD, now, successor=True)
+    text = f"{change.kind} failed, generation {state.generation} goes on: {reason}"
+    _judge(state, change, False, text, now)
+    actions += [events.Discard(change.generation), Say(logging.ERROR, text, detail=detail), events.Announce("ready")]
+    answer = f"{text}\n{detail}" if detail else text
+    return actions + [events.Reply(who, False, answer) for who in change.askers]
+
+
+def _patience(daemon: Daemon, now: float) -> float:
+    """Until when a trial may take: it has the same limit itself, and shall be the one to say what it waited for."""
+    return now + daemon.startup_timeout + 1.0 if daemon.startup_timeout else 0.0
+
+
+def _judge(state: State, change: Change, ok: bool, text: str, now: float) -> None:
+    state.verdict = Verdict(change.kind, ok, text, change.generation, now - change.started, now)
+    word = f"{change.kind} {'ok' if ok else 'failed'}"
+    state.changes[word] = state.changes.get(word, 0) + 1
+    state.history = [*state.history, state.verdict][-HISTORY:]

@@ -1,0 +1,61 @@
+"""How workers are told to go. Pure: state in, actions out."""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+from apid.parent import events
+from apid.parent.children import Child
+from apid.parent.events import Action, Cause, Say
+from apid.parent.lifecycle import Stage, Turn
+from apid.parent.phases import Phase, ending
+from apid.parent.state import State
+
+GRACE = 3.0
+"""Seconds past its own deadline that a draining worker gets to say what it cut, before it is killed."""
+
+
+def dismiss(state: State, child: Child, cause: str, now: float, *, successor: bool) -> list[Action]:
+    """End one worker the right way for its stage: a ready one drains, a booting one, which serves nobody, is killed."""
+    if child.stage is Stage.READY:
+        child.turn(Turn.DRAIN)
+        child.cause = cause
+        timeout = state.daemon.graceful_shutdown_timeout
+        child.deadline = now + timeout + GRACE if timeout else 0.0
+        return [events.DrainWorker(child.pid, timeout, successor)]
+    if child.stage is Stage.BOOTING:
+        child.turn(Turn.KILL)
+        child.cause, child.deadline = child.cause or cause, 0.0
+        return [events.Kill(child.pid, signal.SIGKILL)]
+    return []
+
+
+def dismiss_strays(state: State, now: float) -> list[Action]:
+    """End whoever came too late: forked for a change that failed meanwhile, or just before a stop or a quiesce."""
+    wanted = {state.change.generation} if state.change is not None else set()
+    if state.phase in (Phase.STARTING, Phase.RUNNING, Phase.LEAVING):
+        wanted.add(state.generation)
+    stopping = ending(state.phase)
+    cause = Cause.STOP if stopping or state.phase is Phase.QUIESCED else Cause.RELOAD
+    actions: list[Action] = []
+    for child in state.children:
+        # at a stop now whoever was ready has been sent its signal already
+        late = child.stage is Stage.BOOTING if state.phase is Phase.HALTING else child.serving
+        if late and child.generation not in wanted:
+            actions += dismiss(state, child, cause, now, successor=not stopping)
+    return actions
+
+
+def quiesce(state: State, was: Phase, who: int | None, now: float) -> list[Action]:
+    """Drain all workers and keep the sockets (WINCH)."""
+    if was is not Phase.RUNNING:
+        text, going = "quiesced already", []
+    else:
+        text, going = "quiescing: workers drain, sockets stay open; HUP brings workers back", list(state.children)
+    actions: list[Action] = [Say(logging.INFO, text)]
+    for child in going:
+        actions += dismiss(state, child, Cause.STOP, now, successor=True)
+    actions += [events.Reply(one, False, "the daemon was quiesced") for one, _ in state.scalers]
+    state.scalers.clear()
+    return [*actions, events.Reply(who, True, text)] if who is not None else actions

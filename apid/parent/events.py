@@ -1,0 +1,307 @@
+"""What happened, and what shall be done: the two vocabularies between the plan (pure) and the world.
+
+Times in events are monotonic seconds given by the loop; a plan never reads a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from apid.channel import Message
+from apid.conf.settings import Daemon
+from apid.parent.phases import Command
+
+
+class Cause:
+    """Why a worker ended: the closed set. `crash:SIGNAL` and `exit:N` are made of its status."""
+
+    RELOAD = "reload"
+    RECYCLE = "recycle"
+    RSS = "rss"
+    SCALE = "scale"
+    HUNG = "hung"
+    BOOT = "boot"
+    STOP = "stop"
+
+
+# ---- events ----
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """A command, by signal (`who` is None) or over the control socket (`who` names the connection to answer)."""
+
+    command: Command
+    who: int | None = None
+    number: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """The configuration of a generation was read and its new addresses are bound."""
+
+    generation: int
+    daemon: Daemon
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failed:
+    """An action could not be done, or a trial ended badly; `exit_code` is what a start would end with."""
+
+    generation: int
+    reason: str
+    detail: str = ""
+    exit_code: int = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrialStarted:
+    """A throw-away child loads the new configuration, or the new program is tried."""
+
+    generation: int
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spawned:
+    """A worker was forked."""
+
+    pid: int
+    slot: int
+    generation: int
+    row: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """fork(2) failed."""
+
+    slot: int
+    generation: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Said:
+    """A child sent a message."""
+
+    pid: int
+    message: Message
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exited:
+    """A child was reaped; `code` is negative for a signal."""
+
+    pid: int
+    code: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Silent:
+    """The hub of a worker has not turned for `age` seconds."""
+
+    pid: int
+    age: float
+    hung: bool
+    """Past worker_timeout, seen more than once, while the parent itself was not held up."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Beating:
+    """The hub of a worker that was silent turns again."""
+
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing but time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogsReopened:
+    """The parent's own log is open anew; or, with an `error`, still the old one."""
+
+    error: str = ""
+
+
+Event = (
+    Asked
+    | Prepared
+    | Failed
+    | TrialStarted
+    | Spawned
+    | SpawnFailed
+    | Said
+    | Exited
+    | Silent
+    | Beating
+    | LogsReopened
+    | Tick
+)
+
+# ---- actions ----
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepare:
+    """Read the configuration anew and bind what is new in it. Answered by Prepared or Failed."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Try:
+    """Load configuration and pipelines in a throw-away child. Answered by TrialStarted, then Said and Exited."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TryProgram:
+    """Start the installed program in a child that only says whether it could take over. Answered as Try."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exec:
+    """Become the installed program, with sockets, children and state. Answered only on failure, by Failed."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spawn:
+    """Fork a worker. Answered by Spawned or SpawnFailed."""
+
+    slot: int
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a message to a child; a child that is gone is noticed by its exit, not here."""
+
+    pid: int
+    message: Message
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DrainWorker:
+    """Tell a worker to drain within `deadline` seconds; the effect adds the listeners that end with it."""
+
+    pid: int
+    deadline: float
+    successor: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kill:
+    """Send a signal to a child."""
+
+    pid: int
+    signum: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Expose:
+    """Have the stacks and the requests in flight of a silent worker written into the log."""
+
+    pid: int
+    age: float
+    hung: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Commit:
+    """The generation is the one: its settings apply, listeners that it does not have are closed here."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Discard:
+    """The generation will not be: close what was bound only for it."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unlisten:
+    """Close the parent's listening sockets and remove their files: a stop."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Retire:
+    """A worker has ended: fold its counters, free its row, log its cause."""
+
+    pid: int
+    slot: int
+    generation: int
+    row: int
+    cause: str
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the one who asked over the control socket; `ok` is the verdict."""
+
+    who: int
+    ok: bool
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Say:
+    """A line for the log; `fields` may hold worker, gen, pid."""
+
+    level: int
+    text: str
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the service manager: `ready`, `reloading`, `stopping`; and its status line follows."""
+
+    what: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReopenLogs:
+    """Reopen the parent's own log. Answered by LogsReopened."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class End:
+    """The parent's own exit."""
+
+    code: int
+    reason: str = ""
+
+
+Action = (
+    Prepare
+    | Try
+    | TryProgram
+    | Exec
+    | Spawn
+    | Tell
+    | DrainWorker
+    | Kill
+    | Expose
+    | Commit
+    | Discard
+    | Unlisten
+    | Retire
+    | Reply
+    | Say
+    | Announce
+    | ReopenLogs
+    | End
+)

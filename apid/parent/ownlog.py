@@ -1,0 +1,34 @@
+"""The parent's own log: set up at start and reload, opened anew on demand. What is in it, and how, is apid.log's."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from apid import log
+from apid.conf.settings import Settings
+from apid.errors import ApidError
+from apid.parent.events import LogsReopened
+from apid.posix import processes
+
+LOG = logging.getLogger("apid.parent")
+
+
+def set_up(settings: Settings) -> None:
+    """Set up the log. Its file belongs to the workers' user: they open it anew, after USR1, without privileges.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
+    owner = processes.owner(settings.daemon.user, settings.daemon.group)
+    log.setup(settings.log, identity=f"pid={os.getpid()}", owner=owner)
+
+
+def reopen() -> LogsReopened:
+    """Open the files anew; where that fails the old ones stay in use, and the error says why."""
+    try:
+        log.reopen()
+    except ApidError as error:
+        LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
+        return LogsReopened(str(error))
+    return LogsReopened()

@@ -1,0 +1,51 @@
+"""The number of workers, as told by TTIN, TTOU and `apidctl scale`. Pure: state in, actions out."""
+
+from __future__ import annotations
+
+import logging
+
+from apid.parent import events
+from apid.parent.events import Action, Asked, Say
+from apid.parent.phases import Command
+from apid.parent.state import MOST_WORKERS, State
+
+
+def ask(state: State, event: Asked) -> list[Action]:
+    """Want another number of workers from now on; a change that is under way gets it too."""
+    change = state.change if state.change is not None and state.change.wanted else None
+    number = _told(change.wanted if change else state.wanted, event)
+    if not 1 <= number <= MOST_WORKERS:
+        text = f"{number} workers refused: 1 to {MOST_WORKERS} are possible"
+        refused: list[Action] = [Say(logging.WARNING, text)]
+        return [*refused, events.Reply(event.who, False, text)] if event.who is not None else refused
+    state.wanted = min(max(_told(state.wanted, event), 1), MOST_WORKERS)
+    if change:
+        change.wanted = number
+    if state.change is not None or state.queued:
+        state.scaled.append((event.command, event.number))
+    if event.who is not None:
+        state.scalers.append((event.who, number))
+    return [Say(logging.INFO, f"workers: {number} wanted from now on")]
+
+
+def after_reload(state: State, configured: int) -> int:
+    """Return how many workers a reload raises: as many as its configuration says, and what was told since it was asked for."""
+    number = max(1, configured)
+    for command, told in state.scaled:
+        number = min(max(_told(number, Asked(command, number=told)), 1), MOST_WORKERS)
+    return number
+
+
+def settle(state: State) -> list[Action]:
+    """Answer those who asked, once the workers are there and the surplus has been told to go."""
+    if not state.scalers or state.change is not None:
+        return []
+    serving = [child for child in state.children.of(state.generation) if child.serving]
+    if len(serving) != state.wanted or state.ready(state.generation) != state.wanted:
+        return []
+    done, state.scalers = state.scalers, []
+    return [events.Reply(who, number == state.wanted, f"{state.wanted} workers are ready") for who, number in done]
+
+
+def _told(number: int, event: Asked) -> int:
+    return {Command.GROW: number + 1, Command.SHRINK: number - 1}.get(event.command, event.number)

@@ -1,0 +1,171 @@
+"""Everything the parent knows of its daemon, as plain values: what the plan changes and what an upgrade carries over.
+
+No clock, no descriptor, no process is touched here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from apid.conf.settings import Daemon
+from apid.parent.backoff import GOOD, Backoff
+from apid.parent.children import Child, Children
+from apid.parent.events import Cause
+from apid.parent.lifecycle import Stage
+from apid.parent.phases import Command, Phase
+
+MOST_WORKERS = 200
+"""Two generations of them, and what still drains, fit into the scoreboard."""
+
+
+class Step(enum.StrEnum):
+    """How far a change has come."""
+
+    PREPARING = "preparing"
+    """Configuration is read, addresses are bound."""
+    TRYING = "trying"
+    """A throw-away child loads everything."""
+    RAISING = "raising"
+    """The new generation boots beside the old one."""
+
+
+@dataclasses.dataclass(slots=True)
+class Change:
+    """A reload or an upgrade under way.
+
+    Attributes:
+        kind: `reload` or `upgrade`. generation: the one to be. askers: control connections that wait for the verdict.
+        deadline: monotonic seconds by which the present step must be over; 0: none.
+        trial: pid of the throw-away child; 0: none. passed: it has said Ready. told: what it said of its failure.
+        daemon, wanted: the new generation's settings and number of workers; known after PREPARING.
+        deaths: how many of its workers ended after they were ready.
+        tried: the pipelines were loaded on trial already (by the preflight of an upgrade).
+    """
+
+    kind: str
+    generation: int
+    started: float
+    askers: list[int] = dataclasses.field(default_factory=list)
+    step: Step = Step.PREPARING
+    deadline: float = 0.0
+    trial: int = 0
+    passed: bool = False
+    told: str = ""
+    detail: str = ""
+    daemon: Daemon | None = None
+    wanted: int = 0
+    tried: bool = False
+    deaths: int = 0
+
+
+@dataclasses.dataclass(slots=True)
+class Poll:
+    """A question put to several workers at once (reopen, dump): who asked, who has not answered, until when."""
+
+    kind: str
+    who: int | None
+    pending: set[int]
+    deadline: float
+    errors: list[str] = dataclasses.field(default_factory=list)
+    verdict: str = ""
+    """What is answered once nobody is pending, in time or not: the verdict of a change, which waits until the old workers accept
+    no more."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the last change ended, for `status` and the log."""
+
+    kind: str
+    ok: bool
+    text: str
+    generation: int
+    seconds: float
+    at: float
+    """Monotonic seconds."""
+
+
+@dataclasses.dataclass(slots=True)
+class State:
+    """See the module."""
+
+    daemon: Daemon
+    started: float
+    wanted: int
+    phase: Phase = Phase.STARTING
+    generation: int = 1
+    newest: int = 1
+    """The highest number given to a generation; numbers are never used twice."""
+    children: Children = dataclasses.field(default_factory=Children)
+    pending: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+    """(slot, generation) of forks that were asked for and not answered yet."""
+    backoffs: dict[int, Backoff] = dataclasses.field(default_factory=dict)
+    change: Change | None = None
+    queued: list[tuple[str, int | None]] = dataclasses.field(default_factory=list)
+    """(kind, who) of changes asked for during a change; they become one."""
+    verdict: Verdict | None = None
+    history: list[Verdict] = dataclasses.field(default_factory=list)
+    recycling: int = 0
+    """Pid of the one worker that is being replaced at its own wish; 0: none."""
+    polls: list[Poll] = dataclasses.field(default_factory=list)
+    scaled: list[tuple[Command, int]] = dataclasses.field(default_factory=list)
+    """(command, number) of what was said about the number of workers since a reload was last asked for: it applies to the
+    number that the reload reads, for it was said later."""
+    scalers: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    """(who, number) of scale commands whose verdict is due."""
+    stoppers: list[int] = dataclasses.field(default_factory=list)
+    ever_ready: bool = False
+    boot_deaths: int = 0
+    leave_at: float = 0.0
+    cut: int = 0
+    """Requests cut by a drain's deadline, this stop."""
+    exit_code: int = 0
+    exit_reason: str = ""
+    ends: dict[str, int] = dataclasses.field(default_factory=dict)
+    """How many workers have ended, by cause."""
+    changes: dict[str, int] = dataclasses.field(default_factory=dict)
+    """How many changes there were, by kind and verdict: `reload ok`."""
+    last_end: dict[int, str] = dataclasses.field(default_factory=dict)
+    """The cause of the last end in each slot."""
+
+    def holders(self, generation: int, slot: int) -> list[Child]:
+        """Who holds a seat: booting or ready, not hung, and not about to be replaced by a successor."""
+        return [
+            child
+            for child in self.children.of(generation, slot=slot)
+            if child.serving and child.pid != self.recycling and child.cause != Cause.HUNG
+        ]
+
+    def ready(self, generation: int) -> int:
+        """How many seats 0..wanted-1 of a generation have a ready worker."""
+        slots = {child.slot for child in self.children.of(generation, stage=Stage.READY)}
+        return len(slots)
+
+    def backoff(self, slot: int) -> Backoff:
+        """The history of a slot."""
+        return self.backoffs.setdefault(slot, Backoff())
+
+    def degraded(self, now: float) -> bool:
+        """Whether a slot keeps failing: two short lives in a row and nobody well in it for GOOD seconds."""
+        for slot, backoff in self.backoffs.items():
+            if slot < self.wanted and backoff.failures >= 2 and all(now < at for at in self._well_at(slot)):
+                return True
+        return False
+
+    def recovers(self, now: float) -> list[float]:
+        """The moments at which a slot will no longer be called failing, unless something happens before."""
+        failing = [slot for slot, backoff in self.backoffs.items() if slot < self.wanted and backoff.failures >= 2]
+        return [at for slot in failing for at in self._well_at(slot) if at > now]
+
+    def _well_at(self, slot: int) -> list[float]:
+        return [child.ready + GOOD for child in self.holders(self.generation, slot) if child.stage is Stage.READY]
+
+    def room(self) -> int:
+        """How many more workers may be forked: never more than twice as many as are wanted in all.
+
+        More are there only after a scale down, while the surplus drains; those must not keep the remaining seats empty.
+        """
+        wanted = max(self.wanted, self.change.wanted if self.change else 0, 1)
+        leaving = sum(not child.serving for child in self.children)
+        return wanted + max(wanted, leaving) - len(self.children) - len(self.pending)

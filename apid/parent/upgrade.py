@@ -1,0 +1,143 @@
+"""The handing over at an upgrade: the state as a versioned JSON document in a memfd, descriptors by number, counters as they lie.
+
+The old image writes and execs (`become`); the new one reads (`restore`) and goes on with the same pid, sockets and workers.
+Pending signals, zombies and clients that wait for the verdict all survive an exec; only memory does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from apid.errors import ConfigError
+from apid.parent import handover, program
+from apid.parent.control import Control
+from apid.parent.effects import Effects
+from apid.parent.listeners import Listeners
+from apid.parent.plan import Plan
+from apid.parent.state import State
+from apid.posix.pidfile import PidFile
+from apid.scoreboard import Scoreboard
+
+
+def become(state: State, effects: Effects) -> str:
+    """Exec the installed program, with all signals blocked; what is pending waits for the new image.
+
+    Returns only when that was impossible, with the reason; nothing has changed then.
+    """
+    control = effects.control
+    clients = control.clients() if control else []
+    document: dict[str, Any] = {
+        "version": program.STATE_VERSION,
+        "pid": os.getpid(),
+        "state": handover.pack(state),
+        "listeners": {key: sock.fileno() for key, sock in effects.listeners.items()},
+        "channels": {str(pid): sock.fileno() for pid, sock in effects.channels.items()},
+        "stacks": {str(pid): fd for pid, fd in effects.stacks.items().items()},
+        "rows": {str(pid): row for pid, row in effects.rows.items()},
+        "addresses": {str(generation): names for generation, names in effects.addresses.items()},
+        "board": effects.board.fd,
+        "control": None if control is None or control.server is None else [control.path, control.server.fileno()],
+        "clients": {
+            str(client.number): [client.sock.fileno(), client.pending, _text(client.received), _text(client.unsent)]
+            for client in clients
+        },
+        "pid_file": effects.pid_file.path if effects.pid_file else None,
+    }
+    fd = os.memfd_create("apid-state", os.MFD_CLOEXEC)
+    os.write(fd, json.dumps(document).encode())
+    keep = [effects.board.fd, *document["listeners"].values(), *document["channels"].values()]
+    keep += [*document["stacks"].values(), *(fileno for fileno, *_ in document["clients"].values())]
+    keep += [document["control"][1]] if document["control"] else []
+    effects.notifier.restore(os.environ)
+    error = program.become(effects.argv, fd, keep)
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        os.environ.pop(name, None)
+    os.close(fd)
+    return f"{effects.argv[0]}: {error.strerror}"
+
+
+@dataclasses.dataclass(slots=True)
+class Inheritance:
+    """What the former image left: the document, not yet turned into objects."""
+
+    document: dict[str, Any]
+
+    def plan(self) -> Plan:
+        """The plan, as it was."""
+        return Plan(handover.unpack(self.document["state"]))
+
+    def listeners(self) -> Listeners:
+        """The listening sockets."""
+        listeners = Listeners()
+        for key, fd in self.document["listeners"].items():
+            listeners.adopt(key, _socket(fd))
+        return listeners
+
+    def board(self) -> Scoreboard | None:
+        """The counters; None when this program lays them out differently."""
+        fd = self.document["board"]
+        os.set_inheritable(fd, False)
+        return Scoreboard.attach(fd)
+
+    def give(self, effects: Effects) -> None:
+        """Hand everything else to the effects of this image."""
+        effects.generation = self.document["state"]["generation"]
+        for pid, fd in self.document["channels"].items():
+            sock = _socket(fd)
+            sock.setblocking(False)
+            effects.channels[int(pid)] = sock
+        for pid, fd in self.document["stacks"].items():
+            os.set_inheritable(fd, False)
+            effects.stacks.add(int(pid), fd)
+        effects.addresses |= {int(generation): names for generation, names in self.document["addresses"].items()}
+        effects.rows = {int(pid): row for pid, row in self.document["rows"].items()}
+        if self.document["pid_file"]:
+            with contextlib.suppress(ConfigError):  # it cannot be written any more; a commit will say so
+                effects.pid_file = PidFile(self.document["pid_file"])
+        if self.document["control"]:
+            path, fd = self.document["control"]
+            effects.control = Control(path, _socket(fd))
+            for number, (client_fd, pending, received, unsent) in self.document["clients"].items():
+                client = effects.control.adopt(int(number), _socket(client_fd))
+                client.pending, client.received, client.unsent = pending, _bytes(received), _bytes(unsent)
+
+
+def restore(environ: dict[str, str] | os._Environ[str]) -> Inheritance | None:
+    """Read what a former image of this process left; None when this is a start and no upgrade."""
+    text = environ.pop(program.STATE_FD, "")
+    if not text.isdigit():
+        return None
+    fd = int(text)
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        document = json.load(file)
+    if document["version"] != program.STATE_VERSION or document["pid"] != os.getpid():
+        raise RuntimeError(f"the state in descriptor {fd} is not for this process and program")
+    return Inheritance(document)
+
+
+def asked_version(environ: Mapping[str, str]) -> str | None:
+    """In a preflight: why this program cannot take over from the one that asks; None when it can, or nobody asked."""
+    text = environ.get(program.ASKED_VERSION)
+    if text is None or text == str(program.STATE_VERSION):
+        return None
+    return f"this program reads state version {program.STATE_VERSION}, the running one writes {text}: restart instead"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1")
+
+
+def _socket(fd: int) -> socket.socket:
+    os.set_inheritable(fd, False)
+    return socket.socket(fileno=fd)

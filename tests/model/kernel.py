@@ -1,0 +1,270 @@
+"""A kernel that is not there: pids, children that boot, serve, fail and end, forks that fail, and a clock that a test turns.
+
+It performs the plan's actions as `effects` does and feeds back what came of them in the order in which the loop does. What no
+kernel would let happen, or what apid promises never to do, is an assertion here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections import Counter, deque
+
+from apid import channel
+from apid.conf.settings import Daemon
+from apid.parent import events, handover
+from apid.parent.lifecycle import Stage
+from apid.parent.phases import Command, Phase, ending
+from apid.parent.plan import Plan
+
+TRIAL = "trial"
+
+
+@dataclasses.dataclass
+class Process:
+    """A child of the parent, as the kernel has it."""
+
+    pid: int
+    slot: int = -1
+    generation: int = 0
+    kind: str = "worker"
+    ready: bool = False
+    draining: bool = False
+    ended: int | None = None
+    """Exit code of one that nobody has waited for yet."""
+
+
+class Kernel:
+    """The world around one plan."""
+
+    def __init__(self, workers: int, **options: float) -> None:
+        self.now = 1000.0
+        self.daemon = Daemon(workers=workers, **options)
+        self.plan = Plan.new(self.daemon, self.now)
+        self.processes: dict[int, Process] = {}
+        self.gone: set[int] = set()
+        self.inbox: list[events.Event] = []
+        self.exits: list[events.Event] = []
+        self.forks_that_fail = 0
+        self.prepare_fails = self.try_fails = self.exec_fails = False
+        self.asked: Counter[int] = Counter()
+        self.replies: dict[int, list[events.Reply]] = {}
+        self.code: int | None = None
+        self.images = 1
+        self.rows: set[int] = set()
+        self.log: list[object] = []
+        self.began: list[float] = []
+        self.becoming = 0
+        self.next_pid = 100
+        self.committed = 1
+        self.listening = True
+        self.turn()
+
+    # ---- what happens ----
+
+    @property
+    def state(self):
+        """The plan's."""
+        return self.plan.state
+
+    def workers(self, **wanted) -> list[Process]:
+        """The living workers with these attributes."""
+        return [
+            one
+            for one in self.processes.values()
+            if one.kind == "worker" and one.ended is None and all(getattr(one, k) == v for k, v in wanted.items())
+        ]
+
+    def ask(self, command: Command, who: int | None = None, number: int = 0) -> None:
+        """A signal, or a control command by a new asker."""
+        if self.code is not None:
+            return
+        if who is not None:
+            self.asked[who] += 1
+        self.inbox.append(events.Asked(command, who, number))
+
+    def say(self, pid: int, message: channel.Message) -> None:
+        """A child speaks."""
+        self.exits.append(events.Said(pid, message))
+
+    def end(self, process: Process, code: int) -> None:
+        """A child ends; the parent is told at its next turn."""
+        assert process.ended is None
+        process.ended = code
+        self.exits.append(events.Exited(process.pid, code))
+
+    def turn(self) -> list[events.Action]:
+        """One turn of the loop: what children said and their exits, then what was asked, then time."""
+        happened = [*self.exits, *self.inbox, events.Tick()]
+        self.exits, self.inbox = [], []
+        done: list[events.Action] = []
+        queue = deque(happened)
+        while queue and self.code is None:
+            event = queue.popleft()
+            if isinstance(event, events.Exited):
+                self.gone.add(event.pid)
+                self.processes.pop(event.pid)
+            self.log.append(event)
+            outcomes: list[events.Event] = []
+            for action in self.plan.handle(event, self.now):
+                self.log.append(action)
+                done.append(action)
+                outcomes += self.perform(action)
+            queue.extendleft(reversed(outcomes))
+        for event in queue:
+            if isinstance(event, events.Asked) and event.who is not None:
+                self.asked[event.who] -= 1  # it came too late: its connection is closed
+        self.check()
+        if self.becoming and self.code is None:
+            generation, self.becoming = self.becoming, 0
+            change = self.state.change
+            if change is not None and change.generation == generation:
+                self.inbox = [*self.become(generation), *self.inbox]
+                done += self.turn()
+        return done
+
+    def tick(self, seconds: float) -> list[events.Action]:
+        """Let time pass, no further than to what is due."""
+        self.now += seconds
+        return self.turn()
+
+    def become(self, generation: int) -> list[events.Event]:
+        """Exec: only the document is left of the plan."""
+        if self.exec_fails:
+            return [events.Failed(generation, "cannot become the installed program")]
+        self.plan = Plan(handover.unpack(json.loads(json.dumps(handover.pack(self.state)))))
+        self.images += 1
+        return self.perform(events.Prepare(generation))
+
+    # ---- what is done ----
+
+    def perform(self, action: events.Action) -> list[events.Event]:  # noqa: C901 - one case an action
+        """As `effects.perform`."""
+        match action:
+            case events.Spawn():
+                return [self.fork(action)]
+            case events.Prepare():
+                if self.prepare_fails:
+                    return [events.Failed(action.generation, "the configuration is wrong")]
+                return [events.Prepared(action.generation, self.daemon)]
+            case events.Try() | events.TryProgram():
+                self.began.append(self.now)
+                if self.try_fails:
+                    return [events.Failed(action.generation, "cannot fork a trial")]
+                pid = self.pid()
+                self.processes[pid] = Process(pid, kind=TRIAL, generation=action.generation)
+                return [events.TrialStarted(action.generation, pid)]
+            case events.Exec():
+                self.becoming = action.generation
+            case events.ReopenLogs():
+                return [events.LogsReopened()]
+            case events.Tell():
+                self.alive(action.pid)
+            case events.DrainWorker():
+                self.drain(action)
+            case events.Kill():
+                self.kill(action)
+            case events.Expose():
+                self.alive(action.pid)
+            case events.Retire():
+                assert action.pid in self.gone
+                self.rows.remove(action.row)
+            case events.Commit():
+                self.committed = action.generation
+                # as far as the parent can know: a worker may die between its Ready and this line
+                assert self.state.ready(action.generation) >= 1
+            case events.Discard():
+                assert action.generation != self.committed
+            case events.Unlisten():
+                self.listening = False
+            case events.Reply():
+                self.replies.setdefault(action.who, []).append(action)
+                assert len(self.replies[action.who]) <= self.asked[action.who], f"{action.who} was answered twice"
+            case events.End():
+                # a trial that was sent SIGKILL need not be waited for
+                left = [one for one in self.processes.values() if one.ended is None or one.kind != TRIAL]
+                assert not left, "the parent ends before its children"
+                self.code = action.code
+        return []
+
+    def pid(self) -> int:
+        self.next_pid += 1
+        return self.next_pid
+
+    def alive(self, pid: int) -> Process:
+        assert pid not in self.gone, f"an action on process {pid}, which is gone"
+        return self.processes[pid]
+
+    def fork(self, action: events.Spawn) -> events.Event:
+        assert not ending(self.state.phase), "a fork while stopping"
+        assert self.listening
+        holders = [c for c in self.state.children.of(action.generation, slot=action.slot) if c.serving]
+        spare = [c for c in holders if c.pid == self.state.recycling or c.cause == events.Cause.HUNG]
+        assert len(holders) == len(spare), f"two workers in seat {action.slot}: {holders}"
+        if self.forks_that_fail:
+            self.forks_that_fail -= 1
+            return events.SpawnFailed(action.slot, action.generation, "Resource temporarily unavailable")
+        pid, row = self.pid(), min(set(range(600)) - self.rows)
+        self.rows.add(row)
+        self.processes[pid] = Process(pid, action.slot, action.generation)
+        change = self.state.change
+        wanted = max(self.state.wanted, change.wanted if change else 0)
+        leaving = sum(not c.serving for c in self.state.children)
+        workers = [p for p in self.processes.values() if p.kind == "worker"]
+        assert len(workers) <= wanted + max(wanted, leaving), "more than twice the workers that are wanted"
+        return events.Spawned(pid, action.slot, action.generation, row)
+
+    def drain(self, action: events.DrainWorker) -> None:
+        process = self.alive(action.pid)
+        assert process.ready, "told to drain before it was ready"
+        assert not process.draining
+        process.draining = True
+        child = self.state.children.get(action.pid)
+        if action.successor and child.cause in (events.Cause.RELOAD, events.Cause.RECYCLE, events.Cause.RSS):
+            # R10: the seats are otherwise ready, as far as it is us who decide
+            generation = self.state.generation
+            if child.generation == generation:
+                others = [c for c in self.state.children.of(generation, slot=child.slot) if c.stage is Stage.READY]
+                assert others, "recycled before its successor was ready"
+            elif child.generation < generation:
+                assert self.state.phase is Phase.RUNNING
+
+    def kill(self, action: events.Kill) -> None:
+        process = self.alive(action.pid)
+        if action.signum == signal.SIGKILL and process.ended is None:
+            self.end(process, -signal.SIGKILL)
+        elif action.signum == signal.SIGQUIT and process.ended is None and process.ready:
+            self.end(process, 0)
+
+    # ---- what must hold whenever the loop sleeps ----
+
+    def check(self) -> None:
+        """After each turn."""
+        state = self.state
+        assert {child.pid for child in state.children} == {
+            one.pid for one in self.processes.values() if one.kind == "worker"
+        }, "the plan and the kernel disagree about who is there"
+        seats = Counter(
+            (child.slot, child.generation)
+            for child in state.children
+            if child.serving and child.pid != state.recycling and child.cause != events.Cause.HUNG
+        )
+        doubles = [seat for seat, count in seats.items() if count > 1]
+        assert not doubles, f"two workers in the seats {doubles}"
+        for backoff in state.backoffs.values():
+            assert backoff.not_before <= self.now + 30.0
+
+    def check_asleep(self) -> None:
+        """Between two turns: nothing is due that would not be done, or the parent would spin."""
+        if self.code is not None:
+            return
+        due = self.plan.deadline(self.now)
+        if due is not None and due <= self.now:
+            self.turn()
+            due = self.plan.deadline(self.now) if self.code is None else None
+            assert due is None or due > self.now, "what is due is not done: a busy loop"
+        if ending(self.state.phase):
+            assert self.state.change is None
+        if self.state.phase in (Phase.STOPPING, Phase.HALTING):
+            assert not [c for c in self.state.children if c.stage is Stage.BOOTING], "nobody will end this one"
