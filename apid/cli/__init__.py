@@ -1,0 +1,1 @@
+"""The composition root: the programs apid and apidctl."""

@@ -1,0 +1,57 @@
+"""The programs `apid` and `apidctl`: from a command line to an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from apid.errors import ApidError, ExitCode
+
+
+def apid() -> int:
+    """Serve, or check the configuration; the console script `apid`."""
+    return _guarded("apid", _apid)
+
+
+def _apid() -> int:
+    from apid import conf
+    from apid.cli import serve, trial
+
+    argv = sys.argv[1:]
+    if argv[:1] == ["init"]:
+        from apid.cli import init
+
+        return init.init(argv[1:])
+    if conf.command_line(argv).check_config:
+        serve.check_program()
+        return trial.check(argv)
+    return serve.serve(argv)
+
+
+def apidctl() -> int:
+    """Talk to a running daemon; the console script `apidctl`."""
+    return _guarded("apidctl", _apidctl)
+
+
+def _apidctl() -> int:
+    from apid.cli import ctl, plugins
+
+    argv = sys.argv[1:]
+    return ExitCode.OK if plugins.run(argv) else ctl.main(argv)
+
+
+def _guarded(name: str, program: Callable[[], int]) -> int:
+    """The one place where errors become exit codes."""
+    try:
+        return program()
+    except ApidError as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - this is what a program's standard error is for
+        return error.exit_code
+    except Exception:  # noqa: BLE001 - a bug of ours; sysexits' EX_SOFTWARE says so to the supervisor
+        traceback.print_exc()
+        return ExitCode.BUG
+
+
+if __name__ == "__main__":
+    sys.exit(apid())

@@ -1,0 +1,58 @@
+"""`--check-config`: loads configuration and every pipeline in a child process, prints what it found, serves nothing."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Sequence
+from typing import NoReturn
+
+from apid import channel, conf
+from apid.cli import check as rendering
+from apid.conf.settings import Settings
+from apid.errors import ExitCode, PipelineError
+from apid.posix import processes
+from apid.scoreboard import Scoreboard
+
+
+def check(argv: Sequence[str]) -> int:
+    """Print the effective options, the pipeline of each listener and its routes; returns 0.
+
+    Raises:
+        ApidError: the configuration or a pipeline is wrong; nothing was bound and nothing served.
+    """
+    settings = conf.load(argv)
+    message = _try(settings)
+    if isinstance(message, channel.BootFailed):
+        raise PipelineError(message.reason if not message.detail else f"{message.reason}\n{message.detail.rstrip()}")
+    print(rendering.render(settings, message.report))  # noqa: T201 - its output
+    return ExitCode.OK
+
+
+def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    board = Scoreboard.create()
+    ticket = channel.Ticket(0, 1, settings, {}, theirs, board, board.row(0), trial=True)
+
+    def child() -> NoReturn:
+        from apid.worker import boot
+
+        ours.close()
+        boot.run(ticket)
+
+    pid = processes.fork(child)
+    theirs.close()
+    timeout = settings.daemon.startup_timeout
+    with ours, selectors.DefaultSelector() as selector:
+        selector.register(ours, selectors.EVENT_READ)
+        if not selector.select(timeout or None):
+            processes.kill(pid, 9)
+            processes.wait(pid)
+            return channel.BootFailed("config", f"the pipelines did not load within {timeout:g} s (startup_timeout)")
+        packet = ours.recv(channel.MAX_MESSAGE + 1)
+    code = processes.wait(pid)
+    if packet:
+        message = channel.decode(packet)
+        if isinstance(message, channel.Ready | channel.BootFailed):
+            return message
+    return channel.BootFailed("crash", f"the child that loads the pipelines ended ({processes.describe_end(code)})")
