@@ -1,0 +1,1 @@
+"""Filters of the toolkit, one a file; pure WSGI."""
