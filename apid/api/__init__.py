@@ -1,0 +1,1 @@
+"""The default API, written only with apid.wsgi."""

@@ -1,0 +1,1 @@
+"""The controllers of the default API, one noun a file."""

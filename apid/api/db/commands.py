@@ -1,0 +1,47 @@
+"""`apidctl db`: the schema of the default API's database. Found by the entry point group `apidctl.commands`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sqlalchemy import exc
+
+from apid.api.db import migrate
+from apid.api.db.connection import Database
+from apid.api.db.tables import SCHEMA
+
+
+def db(argv: Sequence[str], connection: str) -> str:
+    """Run `apidctl db ...`; returns what is to be printed.
+
+    Args:
+        argv: after `db`.
+        connection: the address, from the daemon's configuration; empty: the default.
+
+    Raises:
+        ValueError: it could not be done; the text says why.
+    """
+    parser = argparse.ArgumentParser(prog="apidctl db", description="The schema of the default API's database.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("upgrade", help="bring the schema to the version that this program needs")
+    commands.add_parser("version", help="print the version of the schema")
+    commands.add_parser("check", help="exit code 0 if the schema is the one that this program needs")
+    args = parser.parse_args(argv)
+    database = Database(connection)
+    shown = database.url.render_as_string(hide_password=True)
+    try:
+        if args.command == "version":
+            return migrate.version(database) or "none"
+        if args.command == "check":
+            migrate.check(database)
+            return f"{shown}: schema {SCHEMA}, as needed"
+        before = migrate.version(database)
+        migrate.upgrade(database)
+        return f"{shown}: schema {before or 'none'} -> {migrate.version(database)}"
+    except exc.SQLAlchemyError as error:
+        raise ValueError(f"{shown}: {error.__cause__ or error}") from error
+    except migrate.SchemaError as error:
+        raise ValueError(f"{shown}: {error}") from error
+    finally:
+        database.engine.dispose()

@@ -1,0 +1,241 @@
+"""The database of one worker: its address, its pool, and where its work is done.
+
+A Database is made when the pipeline is loaded, which in the daemon is after the fork: no connection is ever shared by two
+processes. The pool connects at the first use. A database over a network waits on sockets, which a green server turns into
+waiting of that request alone. SQLite waits inside C, where nothing else can run: its work goes through `offload`, which the
+daemon gives in the environ (`apid.offload`, a native thread of the worker's); under a server with real threads it is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from apid.api.db.pool import Stack
+from apid.wsgi import faults
+
+T = TypeVar("T")
+LOG = logging.getLogger(__name__)
+
+CONNECTION = "OS_DATABASE__CONNECTION"
+"""The environment variable with the address; the daemon sets it from [database] connection."""
+
+BUSY = 5.0
+"""Seconds that SQLite waits for another process's write, and a request for a place in the pool."""
+
+RETRY_AFTER = 5
+"""Seconds after which a client may try again when the database is away."""
+
+PATIENCE = 2.0
+"""Seconds that a health check waits for the database; less than load balancers wait for the health check."""
+
+SHARED: list[Database] = []
+"""The databases of the applications of this process, for the health check."""
+
+
+class DatabaseDown(faults.Unavailable):
+    """The database does not answer: 503, and the pool is emptied so that the next request connects anew."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database is not available; try again later.",
+            headers={"Retry-After": str(RETRY_AFTER)},
+            error="database.unavailable",
+        )
+
+
+def default_url() -> str:
+    """SQLite in the state directory: systemd's ($STATE_DIRECTORY), or that of the user (XDG Base Directory, 0.8)."""
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not state:
+        home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        state = str(Path(home) / "apid")
+    return f"sqlite:///{state}/apid.sqlite"
+
+
+class Database:
+    """Runs functions of a connection in transactions.
+
+    Args:
+        url: as SQLAlchemy spells it; SQLite in the state directory when empty.
+        pool_size: connections at once, each worker for itself.
+
+    Raises:
+        ValueError: the address is none, or its driver is not installed.
+    """
+
+    def __init__(self, url: str = "", pool_size: int = 10) -> None:
+        # psycopg's C implementation waits in C, past every green server; its Python one waits in select(), which they replace.
+        os.environ.setdefault("PSYCOPG_IMPL", "python")
+        try:
+            self.url = sa.make_url(url or default_url())
+            self.sqlite = self.url.get_backend_name() == "sqlite"
+            self._in_memory = self.sqlite and self.url.database in (None, "", ":memory:")
+            if self.sqlite and not self._in_memory:
+                Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = sa.create_engine(self.url, **self._options(pool_size))
+            # The same pool. What reads has statements that stand alone: without BEGIN and COMMIT it waits for PostgreSQL once.
+            self._reader = self.engine if self.sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._probe = self._make_probe()
+        except (exc.ArgumentError, ImportError) as error:
+            raise ValueError(f"database address {url!r}: {error}") from error
+        if self.sqlite:
+            event.listen(self.engine, "connect", _on_connect)
+            event.listen(self.engine, "begin", _on_begin)
+
+    def _options(self, pool_size: int) -> dict[str, Any]:
+        if self.sqlite:
+            # A connection may serve one native thread after another, never two at once: the pool sees to that.
+            return {"poolclass": Stack, "connect_args": {"timeout": BUSY, "check_same_thread": False}}
+        return {
+            "poolclass": sa.QueuePool,
+            "pool_size": pool_size,
+            "max_overflow": 0,
+            "pool_timeout": BUSY,
+            "pool_use_lifo": True,
+            "connect_args": self._patience(BUSY),
+        }
+
+    def _patience(self, seconds: float) -> dict[str, Any]:
+        if self.url.get_backend_name() != "postgresql":
+            return {"connect_timeout": int(seconds)}
+        # Also a connection that was good must not wait for a machine that is gone as long as TCP does (15 minutes).
+        return {
+            "connect_timeout": int(seconds),
+            "tcp_user_timeout": int(seconds * 2000),
+            "keepalives_idle": 10,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+        }
+
+    def read(self, environ: dict[str, Any], work: Callable[[sa.Connection], T]) -> T:
+        """Run `work`, which only reads, each statement for itself.
+
+        Raises:
+            DatabaseDown: the database does not answer.
+        """
+        return self._run(environ, work, write=False)
+
+    def write(self, environ: dict[str, Any], work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction that may write; it is kept when this returns.
+
+        Raises:
+            DatabaseDown: the database does not answer, or is busy for too long.
+        """
+        return self._run(environ, work, write=True)
+
+    def _run(self, environ: dict[str, Any], work: Callable[[sa.Connection], T], *, write: bool) -> T:
+        offload: Callable[..., T] | None = environ.get("apid.offload") if self.sqlite else None
+        try:
+            if offload is not None:
+                return offload(self._transact, work, write)
+            return self._transact(work, write)
+        except exc.DataError as error:
+            raise faults.BadRequest("A value is too long, or has characters that the database cannot keep.") from error
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            # The driver's text may name hosts and users: it is for the log, the client gets the sentence.
+            LOG.warning("the database is not available: %s", str(error.__cause__ or error).strip())
+            raise DatabaseDown from error
+
+    def _transact(self, work: Callable[[sa.Connection], T], write: bool) -> T:
+        try:
+            return self._once(work, write)
+        except _BrokenError:
+            # SQLAlchemy has dropped every connection from before: the second try gets one that is new.
+            try:
+                return self._once(work, write)
+            except _BrokenError as error:
+                raise error.cause from None
+
+    def _once(self, work: Callable[[sa.Connection], T], write: bool) -> T:
+        """Run `work` in a transaction.
+
+        Raises:
+            _BrokenError: the connection was lost before the commit was asked for, so surely nothing is kept.
+        """
+        with (self.engine if write else self._reader).connect() as connection:
+            marked = connection.execution_options(apid_write=write)
+            with marked.begin():
+                try:
+                    return work(marked)
+                except exc.DBAPIError as error:
+                    if error.connection_invalidated:
+                        raise _BrokenError(error) from error
+                    raise
+
+    def ping(self, environ: dict[str, Any]) -> None:
+        """See whether the database answers and has a schema, on a connection of its own.
+
+        A new connection, because an SQLite file that is gone, and a pool that has no place, cannot be told by an old one.
+
+        Raises:
+            DatabaseDown: it does not, or not within PATIENCE.
+        """
+        offload = environ.get("apid.offload") if self.sqlite else None
+        try:
+            if offload is not None:
+                offload(self._look)
+            else:
+                self._look()
+        except exc.SQLAlchemyError as error:
+            LOG.warning("the database is not available: %s", str(error.__cause__ or error).strip())
+            raise DatabaseDown from error
+
+    def _look(self) -> None:
+        if self._in_memory:
+            return
+        with self._probe.connect() as connection:
+            connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+    def _make_probe(self) -> sa.Engine:
+        if not self.sqlite:
+            return sa.create_engine(self.url, poolclass=sa.NullPool, connect_args=self._patience(PATIENCE))
+        file = f"file:{quote(str(self.url.database))}?mode=rw"  # a file that is missing is not made
+        return sa.create_engine(
+            "sqlite://", poolclass=sa.NullPool, creator=lambda: sqlite3.connect(file, PATIENCE, uri=True)
+        )
+
+
+class _BrokenError(Exception):
+    def __init__(self, cause: exc.DBAPIError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@functools.cache
+def shared(url: str, pool_size: int) -> Database:
+    """The one Database of this process for an address: an application that is mounted twice has one pool.
+
+    Raises:
+        ValueError: as Database does.
+    """
+    made = Database(url, pool_size)
+    SHARED.append(made)
+    return made
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    """Set a new SQLite connection up; transactions are begun by us, not by the driver (SQLAlchemy's note on pysqlite)."""
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {int(BUSY * 1000)}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    """Begin: a writer takes its lock at once, so that it waits instead of failing half-way (SQLITE_BUSY_SNAPSHOT)."""
+    if connection.get_execution_options().get("apid_write", True):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,1 @@
+"""The migrations, read by Alembic."""

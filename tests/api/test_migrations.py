@@ -1,0 +1,64 @@
+"""The schema: migrations make what the tables say, from nothing and by several at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy as sa
+
+from apid.api.db import commands, migrate
+from apid.api.db.connection import Database
+from apid.api.db.tables import SCHEMA, metadata
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/deep/zoo.sqlite"
+
+
+def test_the_newest_migration_is_the_one_the_program_names(url):
+    assert migrate.known()[0] == SCHEMA
+    database = Database(url)
+    migrate.upgrade(database)
+    assert migrate.version(database) == SCHEMA
+    database.engine.dispose()
+
+
+def test_migrations_make_what_the_tables_say(url):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    database = Database(url)
+    migrate.upgrade(database)
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    database.engine.dispose()
+
+
+def test_workers_that_boot_at_once_prepare_it_once(url):
+    code = "import sys; from apid.api.db import connection, migrate; migrate.prepare_sqlite(connection.Database(sys.argv[1]))"
+    running = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(4)]
+    assert [process.wait(60) for process in running] == [0, 0, 0, 0]
+
+
+def test_the_command_tells_upgrades_and_checks(url):
+    assert commands.db(["version"], url) == "none"
+    with pytest.raises(ValueError, match=r"has no schema.*apidctl db upgrade"):
+        commands.db(["check"], url)
+    assert commands.db(["upgrade"], url).endswith(f"schema none -> {SCHEMA}")
+    assert commands.db(["upgrade"], url).endswith(f"schema {SCHEMA} -> {SCHEMA}")
+    assert "as needed" in commands.db(["check"], url)
+    database = Database(url)
+    with database.engine.connect() as connection, connection.begin():
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    database.engine.dispose()
+    with pytest.raises(ValueError, match="newer than this program"):
+        commands.db(["check"], url)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "nosuchdb://x/y", "mysql+nosuchdriver://x/y"])
+def test_an_address_that_is_none_names_itself(address):
+    with pytest.raises(ValueError, match="database address"):
+        Database(address)
