@@ -1,0 +1,85 @@
+"""Tests here start the real daemon. Its log is shown when a test fails, and must be free of undeclared trouble when it passes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.apps import pipeline
+from tests.support.daemon import Daemon
+from tests.support.load import Load
+
+DAEMONS = pytest.StashKey[list[Daemon]]()
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def say(request):
+    """A function that puts a line of measured figures into the summary at the end of the run."""
+    lines = request.config.stash.setdefault(FIGURES, [])
+    return lambda text: lines.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print what was said."""
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.ensure_newline()
+        terminalreporter.write_line(f"FIGURES {line}")
+
+
+@pytest.fixture
+def daemon(request, tmp_path):
+    """A function that makes a `Daemon` (not yet started) in a directory of its own; ended and judged after the test."""
+    made: list[Daemon] = []
+    request.node.stash[DAEMONS] = made
+
+    def make(**options) -> Daemon:
+        directory = tmp_path / f"d{len(made)}"
+        directory.mkdir()
+        one = Daemon(directory, **options)
+        made.append(one)
+        return one
+
+    yield make
+    try:
+        for one in made:
+            if one.process is not None and one.process.poll() is None:
+                one.stop()
+            one.check_log()
+    finally:
+        for one in made:
+            one.kill()
+
+
+@pytest.fixture
+def recording(daemon, tmp_path):
+    """A function that makes a daemon with the application `recording` and an `executed` file; `delay` is the application's."""
+
+    def make(delay: float = 0, **options) -> Daemon:
+        one = daemon(paste=pipeline("recording", file=tmp_path / "executed", delay=delay), **options)
+        one.executed = tmp_path / "executed"
+        return one
+
+    return make
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A function that makes a `Load` on a daemon of `recording`; its clients are ended with the test."""
+    made: list[Load] = []
+
+    def make(one: Daemon, address=None, **options) -> Load:
+        made.append(Load(address or one.address, tmp_path / f"load{len(made)}", executed=one.executed, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.__exit__()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        for one in item.stash.get(DAEMONS, []):
+            report.sections.append((f"log of {one!r}", one.log()))
+    return report

@@ -1,0 +1,130 @@
+"""With what apid ends: each code of the table in README.md, from a real start."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import textwrap
+import threading
+
+import pytest
+
+from tests.support.apps import pipeline
+from tests.support.client import Connection, NoAnswer, get
+from tests.support.daemon import CONTROL, PROGRAM
+from tests.support.processes import wait_until
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_0_after_a_clean_stop(daemon, number):
+    one = daemon(paste=pipeline("hello")).start()
+    assert get(one.address).status == 200
+    assert one.stop(number) == 0
+
+
+def test_1_when_the_drain_deadline_cut_something(daemon, tmp_path):
+    one = daemon(
+        paste=pipeline("slow", seconds=60, began=tmp_path / "began"), graceful_shutdown_timeout=1, workers=1
+    ).start()
+    outcome = []
+
+    def ask():
+        with Connection(one.address, timeout=30) as connection:
+            try:
+                outcome.append(connection.request("GET", "/cut/me"))
+            except (NoAnswer, ConnectionResetError) as error:
+                outcome.append(error)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        wait_until((tmp_path / "began").exists, "the request is in flight")
+        assert one.stop() == 1
+    finally:
+        one.kill()
+        client.join(30)
+    assert len(outcome) == 1
+    found = re.search(r"the drain deadline cut: .*GET /cut/me", one.log())
+    assert found, one.log()
+    one.allow(r"drain deadline cut")
+
+
+def test_2_for_a_wrong_option(daemon):
+    one = daemon(paste=pipeline("hello"), workres=3).launch()
+    assert one.wait() == 2
+    assert "workres" in one.log()
+    assert "workers" in one.log(), "the nearest known name is told"
+    assert "apid.conf" in one.log()
+    assert "Traceback" not in one.log()
+
+
+def test_2_for_an_application_that_exits_while_it_is_loaded(daemon):
+    one = daemon()
+    how = one.directory / "how"
+    how.write_text("exit")
+    one.paste.write_text(pipeline("bad_at_load", how=how))
+    assert one.launch().wait() == 2
+    assert "SystemExit: 7" in one.log()
+    one.allow(".")
+
+
+def test_2_for_a_wrong_pipeline(daemon):
+    one = daemon(paste="[app:main]\npaste.app_factory = no.such.module:factory\n").launch()
+    assert one.wait() == 2
+    assert "api-paste.ini" in one.log()
+    assert "no" in one.log()
+    one.allow("CRITICAL", "ERROR", "Traceback")
+
+
+@pytest.mark.parametrize("words", [["--no-such-option", "1"], ["--config-file", "/no/such/file.conf"], ["surplus"]])
+def test_2_for_a_wrong_command_line(words):
+    done = subprocess.run([str(PROGRAM), *words], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2, done
+    assert words[-1] in done.stderr or words[0] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_3_for_an_address_in_use(daemon):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one = daemon(paste=pipeline("hello"), bind_port=port).launch()
+        assert one.wait() == 3
+    assert f"127.0.0.1:{port}" in one.log()
+    assert "Traceback" not in one.log()
+    one.allow("CRITICAL", "ERROR")
+
+
+@pytest.mark.parametrize("how", ["die", "segv", "hang"])
+def test_4_when_no_worker_ever_became_ready(daemon, tmp_path, how):
+    (tmp_path / "how").write_text(how)
+    one = daemon(paste=pipeline("bad_at_load", how=tmp_path / "how"), startup_timeout=2, workers=1).launch()
+    assert one.wait(60) == 4
+    assert "no worker" in one.log()
+    one.allow(".")
+
+
+SITE = """
+import os
+def fork():
+    raise ZeroDivisionError("injected by a test")
+os.fork = fork
+"""
+
+
+def test_70_for_a_fault_of_its_own(daemon):
+    one = daemon(paste=pipeline("hello"))
+    (one.directory / "sitecustomize.py").write_text(textwrap.dedent(SITE))
+    one.launch()
+    assert one.wait() == 70
+    assert "injected by a test" in one.log()
+    one.allow(".")
+
+
+def test_apidctl_says_when_there_is_no_daemon(tmp_path):
+    command = [str(CONTROL), "--socket", str(tmp_path / "nobody"), "status"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode not in {0, 70}
+    assert str(tmp_path / "nobody") in done.stderr
+    assert "Traceback" not in done.stderr

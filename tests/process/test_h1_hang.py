@@ -1,0 +1,71 @@
+"""H1 and H2: a worker that hangs is found, shown and replaced, whatever hangs it; one that does not is never killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from tests.support import processes
+from tests.support.apps import hanging, pipeline
+from tests.support.client import Connection, get, request_bytes
+from tests.support.processes import wait_until
+
+TIMEOUT = 2
+
+
+@pytest.mark.parametrize("how", hanging.HOWS)
+def test_h1_a_hung_worker_is_shown_and_replaced(daemon, say, how):
+    one = daemon(paste=pipeline("hanging"), workers=2, worker_timeout=TIMEOUT).start()
+    workers = set(one.wait_for_workers(2))
+    with Connection(one.address, timeout=30) as connection:
+        victim = int(re.search(r"pid=(\d+)", connection.request().text)[1])
+        connection.send(request_bytes("GET", f"/{how}"))
+        started = time.monotonic()
+        (sibling,) = workers - {victim}
+        wait_until(lambda: not processes.alive(victim), "the hung worker is killed", 30)
+        found = time.monotonic() - started
+        pids = one.wait_for_workers(2, but=[victim])
+        wait_until(lambda: one.status()["ready"] == 2, "its successor is ready", 10)
+        replaced = time.monotonic() - started - found
+        assert sibling in pids, "the sibling is unharmed"
+        assert connection.rest() == b""
+    say(f"found after {found:.2f} s with worker_timeout {TIMEOUT} s, replaced {replaced:.2f} s later")
+    assert TIMEOUT - 1 <= found <= TIMEOUT + 2
+    log = one.log()
+    assert f"GET /{how}" in log
+    assert re.search(r"hung", log)
+    assert "hanging.py" in log, "the stack tells where"
+    assert one.status()["ends"]["hung"] == 1
+    one.allow(".")
+    assert get(one.address).status == 200
+    assert one.stop() == 0
+
+
+def test_h2_a_parent_that_was_stopped_accuses_nobody(daemon):
+    one = daemon(paste=pipeline("hello"), workers=2, worker_timeout=TIMEOUT).start()
+    workers = one.wait_for_workers(2)
+    os.kill(one.pid, signal.SIGSTOP)
+    try:
+        time.sleep(TIMEOUT * 2)  # it must be away for longer than its own patience
+    finally:
+        os.kill(one.pid, signal.SIGCONT)
+    end = time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        assert get(one.address).status == 200
+    assert one.wait_for_workers(2) == workers
+    assert one.stop() == 0
+
+
+def test_h2_a_streaming_answer_and_idle_connections_are_no_hang(daemon):
+    one = daemon(paste=pipeline("streaming"), workers=1, worker_timeout=TIMEOUT).start()
+    workers = one.wait_for_workers(1)
+    with Connection(one.address) as idle, Connection(one.address, timeout=20) as connection:
+        assert idle.request("GET", "/?n=1&i=0").status == 200
+        answer = connection.request("GET", f"/?n={10 * TIMEOUT}&i=0.2")
+        assert answer.text.count("line") == 10 * TIMEOUT
+    assert one.wait_for_workers(1) == workers
+    assert one.stop() == 0

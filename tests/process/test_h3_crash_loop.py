@@ -1,0 +1,36 @@
+"""H3: workers that die as soon as they live are replaced calmly: back-off, few lines, `degraded`, and normal once one lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.support import processes
+from tests.support.apps import pipeline
+from tests.support.client import get
+from tests.support.processes import wait_until
+
+SECONDS = 5
+
+
+def test_h3_a_crash_loop_is_calm(daemon, say):
+    one = daemon(workers=1)
+    how = one.directory / "how"
+    one.paste.write_text(pipeline("bad_at_load", how=how))
+    one.start()
+    (victim,) = one.wait_for_workers(1)
+    how.write_text("exit")
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: one.status()["degraded"], "it calls itself degraded", 20)
+    cpu, lines = processes.cpu_seconds(one.pid), one.log().count("\n")
+    time.sleep(SECONDS)  # the time over which the parent's use is measured
+    used, forks = processes.cpu_seconds(one.pid) - cpu, one.log().count("\n") - lines
+    say(f"the parent used {used / SECONDS:.1%} of a core and wrote {forks} lines in {SECONDS} s")
+    assert used / SECONDS < 0.05
+    how.unlink()
+    wait_until(lambda: one.status()["ready"] == 1, "a good worker", 40)
+    wait_until(lambda: not one.status()["degraded"], "it is normal again", 5)
+    assert get(one.address).status == 200
+    one.allow(".")
+    assert one.stop() == 0

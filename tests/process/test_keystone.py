@@ -1,0 +1,269 @@
+"""A real Keystone, served by apid, and an API behind authtoken: a token that is good, revoked, expired, forged; Keystone away."""
+
+from __future__ import annotations
+
+import getpass
+import grp
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.client import Connection, get
+from tests.support.daemon import TOP, Daemon
+from tests.support.processes import wait_until
+
+pytestmark = pytest.mark.slow
+
+VENV = TOP / ".venv-keystone"
+"""Kept between runs: making it takes most of a minute."""
+
+PASSWORD = "s3cret-of-the-test"
+JSON = {"Content-Type": "application/json"}
+
+KEYSTONE_CONF = """
+[DEFAULT]
+log_file = {directory}/keystone.log
+[database]
+connection = sqlite:///{directory}/keystone.db
+[token]
+provider = fernet
+expiration = {expiration}
+[fernet_tokens]
+key_repository = {directory}/fernet
+[fernet_receipts]
+key_repository = {directory}/receipts
+[credential]
+key_repository = {directory}/credentials
+"""
+
+KEYSTONE_APP = """
+def factory(global_conf, **local_conf):
+    from keystone.server.wsgi import initialize_public_application
+    return initialize_public_application()
+"""
+
+WHOAMI_APP = """
+import json
+def factory(global_conf, **local_conf):
+    def app(environ, start_response):
+        who = environ.get("apid.context")
+        seen = {
+            "user": who and who.user_name, "project": who and who.project_name, "roles": who and sorted(who.roles),
+            "admin": who and who.is_admin, "scope": environ.get("HTTP_OPENSTACK_SYSTEM_SCOPE"),
+            "headers": sorted(value for key, value in environ.items() if key.startswith("HTTP_") and value == "forged"),
+        }
+        body = json.dumps(seen).encode()
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
+    return app
+"""
+
+API_PASTE = """
+[composite:main]
+use = egg:apid#urlmap
+/ = strict
+/late = late
+
+[pipeline:strict]
+pipeline = requestid authtoken keystonecontext whoami
+
+[pipeline:late]
+pipeline = requestid authtoken_late whoami
+
+[filter:requestid]
+use = egg:apid#requestid
+
+[filter:authtoken]
+use = egg:apid#authtoken
+auth_type = password
+auth_url = {url}/v3
+username = admin
+password = {password}
+project_name = admin
+user_domain_id = default
+project_domain_id = default
+interface = public
+www_authenticate_uri = {url}/
+token_cache_time = -1
+http_request_max_retries = 0
+
+[filter:authtoken_late]
+use = authtoken
+delay_auth_decision = true
+
+[filter:keystonecontext]
+use = egg:apid#keystonecontext
+
+[app:whoami]
+paste.app_factory = whoami:factory
+"""
+
+FORGED = dict.fromkeys(
+    ("X-User-Id", "X-User-Name", "X-Roles", "X-Project-Name", "X-Service-Roles", "OpenStack-System-Scope", "X-User"),
+    "forged",
+)
+
+
+@pytest.fixture(scope="module")
+def venv():
+    """Keystone, keystonemiddleware and this checkout in an environment of their own; they are heavy."""
+    python = VENV / "bin" / "python"
+    installed = VENV / "installed"
+    wanted = (TOP / "pyproject.toml").read_text()
+    if not installed.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+    if not installed.exists() or installed.read_text() != wanted:
+        packages = ["keystone", "-e", f"{TOP}[keystone]"]
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, timeout=600)
+        installed.write_text(wanted)
+    return VENV / "bin"
+
+
+class Keystone:
+    """A Keystone with a database and keys of its own, in apid."""
+
+    def __init__(self, directory: pathlib.Path, venv: pathlib.Path) -> None:
+        self.directory = directory
+        self.venv = venv
+        self.environment = {"OS_KEYSTONE_CONFIG_DIR": str(directory), "PYTHONWARNINGS": "ignore"}
+        self.configure(3600)
+        user = ["--keystone-user", getpass.getuser(), "--keystone-group", grp.getgrgid(os.getgid()).gr_name]
+        self.manage("db_sync")
+        self.manage("fernet_setup", *user)
+        self.manage("credential_setup", *user)
+        (directory / "keystone_app.py").write_text(KEYSTONE_APP)
+        paste = "[app:main]\npaste.app_factory = keystone_app:factory\n"
+        self.daemon = Daemon(
+            directory, paste=paste, environment=self.environment, program=[str(venv / "apid")], workers=1
+        ).start()
+        self.url = f"http://127.0.0.1:{self.daemon.port}"
+        urls = [part for kind in ("public", "internal") for part in (f"--bootstrap-{kind}-url", f"{self.url}/v3")]
+        self.manage("bootstrap", "--bootstrap-password", PASSWORD, "--bootstrap-region-id", "here", *urls)
+
+    def configure(self, expiration: int) -> None:
+        text = KEYSTONE_CONF.format(directory=self.directory, expiration=expiration)
+        (self.directory / "keystone.conf").write_text(text)
+
+    def manage(self, *arguments: str) -> None:
+        command = [self.venv / "keystone-manage", "--config-file", self.directory / "keystone.conf", *arguments]
+        # no variable of ours: Keystone too reads OS_DATABASE__CONNECTION
+        subprocess.run(command, check=True, capture_output=True, env={"PATH": os.environ["PATH"], **self.environment})
+
+    def token(self) -> str:
+        user = {"name": "admin", "domain": {"id": "default"}, "password": PASSWORD}
+        scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
+        auth = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
+        with Connection(self.daemon.address) as connection:
+            answer = connection.request("POST", "/v3/auth/tokens", headers=JSON, body=json.dumps(auth).encode())
+        assert answer.status == 201, answer.text
+        return answer.header("X-Subject-Token")
+
+    def revoke(self, token: str) -> None:
+        with Connection(self.daemon.address) as connection:
+            headers = {"X-Auth-Token": token, "X-Subject-Token": token}
+            assert connection.request("DELETE", "/v3/auth/tokens", headers=headers).status == 204
+
+
+@pytest.fixture(scope="module")
+def keystone(venv, tmp_path_factory):
+    made = Keystone(tmp_path_factory.mktemp("keystone"), venv)
+    yield made
+    made.daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def api(keystone, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("api")
+    (directory / "whoami.py").write_text(WHOAMI_APP)
+    paste = API_PASTE.format(url=keystone.url, password=PASSWORD)
+    with Daemon(
+        directory,
+        paste=paste,
+        program=[str(keystone.venv / "apid")],
+        environment={"PYTHONWARNINGS": "ignore"},
+        workers=2,
+    ) as daemon:
+        yield daemon
+    assert PASSWORD not in daemon.log()
+
+
+def test_without_a_token(api, keystone):
+    answer = get(api.address)
+    assert answer.status == 401
+    assert answer.header("WWW-Authenticate") == f'Keystone uri="{keystone.url}/"'
+    error = answer.json()["error"]
+    assert (error["code"], error["title"]) == (401, "Unauthorized")
+    assert error["request_id"] == answer.header("X-Openstack-Request-Id")
+
+
+def test_a_good_token_and_what_the_client_claims_besides(api, keystone):
+    answer = get(api.address, headers={"X-Auth-Token": keystone.token(), **FORGED})
+    assert answer.status == 200, answer.text
+    seen = answer.json()
+    assert (seen["user"], seen["project"], seen["admin"]) == ("admin", "admin", True)
+    assert "admin" in seen["roles"]
+    assert seen["headers"] == []
+    assert seen["scope"] in (None, "")
+
+
+@pytest.mark.parametrize("token", ["nonsense", "gAAAAA", "a" * 4000])
+def test_a_token_that_is_none(api, token):
+    assert get(api.address, headers={"X-Auth-Token": token}).status == 401
+
+
+def test_a_revoked_token(api, keystone):
+    token = keystone.token()
+    assert get(api.address, headers={"X-Auth-Token": token}).status == 200
+    keystone.revoke(token)
+    assert get(api.address, headers={"X-Auth-Token": token}).status == 401
+    assert get(api.address, headers={"X-Auth-Token": keystone.token()}).status == 200
+
+
+def test_with_delay_auth_decision_a_forged_scope_does_not_get_through(api):
+    """keystonemiddleware lets the request on, and its own list of headers to remove lacks this one."""
+    for token in ({}, {"X-Auth-Token": "nonsense"}):
+        answer = get(api.address, "/late", headers={**FORGED, **token})
+        assert answer.status == 200
+        assert (answer.json()["scope"], answer.json()["headers"]) == (None, [])
+
+
+def test_an_expired_token(api, keystone):
+    """Keystone is told to give tokens of three seconds, by a reload."""
+    keystone.configure(3)
+    keystone.daemon.apidctl("reload")
+    try:
+        token = keystone.token()
+        assert get(api.address, headers={"X-Auth-Token": token}).status == 200
+        wait_until(lambda: get(api.address, headers={"X-Auth-Token": token}).status == 401, "the token's end", 20)
+    finally:
+        keystone.configure(3600)
+        keystone.daemon.apidctl("reload")
+    assert get(api.address, headers={"X-Auth-Token": keystone.token()}).status == 200
+
+
+def test_an_unknown_option_fails_the_check(keystone, api, tmp_path):
+    paste = api.paste.read_text().replace("http_request_max_retries", "http_request_max_retrys")
+    (tmp_path / "whoami.py").write_text(WHOAMI_APP)
+    broken = Daemon(tmp_path, paste=paste, program=[str(keystone.venv / "apid")], arguments=["--check-config"])
+    broken.environment["PYTHONWARNINGS"] = "ignore"
+    assert broken.launch().wait() == 2
+    assert "authtoken: option http_request_max_retrys: is not known" in broken.log()
+
+
+def test_keystone_away_is_503(keystone, api, tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, not listening: refused for as long as this test runs
+        paste = api.paste.read_text().replace(keystone.url, f"http://127.0.0.1:{closed.getsockname()[1]}")
+        (tmp_path / "whoami.py").write_text(WHOAMI_APP)
+        program, environment = [str(keystone.venv / "apid")], {"PYTHONWARNINGS": "ignore"}
+        with Daemon(tmp_path, paste=paste, program=program, environment=environment, workers=1) as daemon:
+            answer = get(daemon.address, headers={"X-Auth-Token": keystone.token()})
+    assert answer.status == 503
+    fault = answer.json()["serviceUnavailable"]
+    assert fault["request_id"] == answer.header("X-Openstack-Request-Id")
+    assert "127.0.0.1" not in answer.text

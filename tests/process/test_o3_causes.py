@@ -1,0 +1,108 @@
+"""O3: every worker's end has a cause from a closed set, in the log, in `status` and in the counters."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+
+import pytest
+
+from tests.support.client import AnswerError, get
+from tests.support.processes import wait_until
+
+CLOSED = re.compile(r"reload|recycle|rss|scale|hung|boot|stop|crash:SIG[A-Z0-9]+|exit:\d+")
+
+APP = """
+import os, pathlib, time
+if pathlib.Path("broken").exists():
+    raise RuntimeError("broken for a test")
+from eventlet import patcher
+def factory(global_conf, **local_conf):
+    def app(environ, start_response):
+        path = environ["PATH_INFO"]
+        if path == "/exit":
+            os._exit(3)
+        if path == "/hang":
+            patcher.original("time").sleep(60)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+        return [b"ok"]
+    return app
+"""
+PASTE = "[app:main]\npaste.app_factory = causes:factory\n"
+
+
+def ends(one) -> dict[str, int]:
+    counts = json.loads(one.apidctl("status", "--json").stdout)["ends"]
+    return {cause: count for cause, count in counts.items() if count}
+
+
+@pytest.fixture
+def start(daemon):
+    def _start(**options):
+        one = daemon(paste=PASTE, **options)
+        (one.directory / "causes.py").write_text(APP, encoding="utf-8")
+        return one.start()
+
+    return _start
+
+
+def ended(one, cause: str, count: int = 1) -> None:
+    wait_until(lambda: ends(one).get(cause) == count, f"{count} ends by {cause}: {ends(one)}", 30)
+    one.wait_for_log(rf"worker=\d+ gen=\d+ pid=\d+ worker ended: {cause}\b", count=count)
+
+
+@pytest.mark.slow
+def test_reload_scale_crash_exit_boot_and_stop(start):
+    one = start()
+    one.allow("worker ended: (crash|exit|boot)", "RuntimeError", "Traceback")
+    one.apidctl("reload")
+    ended(one, "reload", 2)
+    one.apidctl("scale", "1")
+    ended(one, "scale")
+    (last,) = one.wait_for_workers(1)
+    os.kill(last, signal.SIGSEGV)
+    ended(one, "crash:SIGSEGV")
+    one.wait_for_workers(1, but=[last])
+    wait_until(lambda: json.loads(one.apidctl("status", "--json").stdout)["ready"] == 1, "a successor", 30)
+    with pytest.raises(AnswerError):
+        get(one.address, "/exit")
+    ended(one, "exit:3")
+    wait_until(lambda: json.loads(one.apidctl("status", "--json").stdout)["ready"] == 1, "a successor", 30)
+    assert json.loads(one.apidctl("status", "--json").stdout)["workers"][0]["last_end"] == "exit:3"
+    (one.directory / "broken").touch()
+    os.kill(one.worker_pids()[0], signal.SIGKILL)
+    ended(one, "crash:SIGKILL")
+    ended(one, "boot")
+    (one.directory / "broken").unlink()
+    wait_until(lambda: json.loads(one.apidctl("status", "--json").stdout)["ready"] == 1, "a successor", 30)
+    before = ends(one)
+    assert one.stop() == 0
+    assert len(re.findall("worker ended: stop", one.log())) == 1
+    assert all(CLOSED.fullmatch(cause) for cause in before)
+    found = re.findall(r"worker ended: (\S+?):? ", one.log())
+    assert sum(before.values()) + 1 == len(found)
+    assert all(CLOSED.fullmatch(cause) for cause in found)
+
+
+@pytest.mark.slow
+def test_hung(start):
+    one = start(workers=1, worker_timeout=2)
+    one.allow("hung", "stalled", "worker ended: hung")
+    with pytest.raises(AnswerError):
+        get(one.address, "/hang", timeout=15)
+    ended(one, "hung")
+
+
+def test_recycle(start):
+    one = start(workers=1, max_requests=3)
+    while "worker ended: recycle" not in one.log():
+        get(one.address)
+    ended(one, "recycle")
+
+
+@pytest.mark.slow
+def test_rss(start):
+    one = start(workers=1, max_worker_rss=1)
+    ended(one, "rss")

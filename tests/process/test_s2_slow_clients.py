@@ -1,0 +1,117 @@
+"""S2: each kind of slow client is cut at its own deadline, and others do not notice."""
+
+import time
+
+import pytest
+
+from apid import scoreboard
+from apid.conf.settings import Http
+from tests.support.apps import framing
+from tests.support.client import Connection, request_bytes
+from tests.support.engine import serving, wait_for
+
+SETTINGS = Http(header_timeout=1, client_socket_timeout=1, keepalive_timeout=1.5, pool_size=20)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with serving(framing.app, SETTINGS) as engines:
+        yield engines
+
+
+def trickle(one, data, pace=0.1):
+    """Send octet by octet until the peer has had enough; returns the seconds that it took."""
+    began = time.monotonic()
+    for octet in data:
+        try:
+            one.send(bytes([octet]))
+        except ConnectionError:
+            break
+        time.sleep(pace)
+        if one.ended() or one._unread:
+            break
+    return time.monotonic() - began
+
+
+def test_a_slow_head_is_cut_however_steadily_it_comes(engine):
+    with Connection(engine.address) as one:
+        took = trickle(one, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100)
+        answer = one.answer()
+        assert (answer.status, answer.closes) == (408, True)
+        assert 1 <= took < 6  # the trickle would take a minute
+
+
+def test_the_head_of_a_later_request_has_its_own_deadline(engine):
+    with Connection(engine.address) as one:
+        one.request()
+        time.sleep(1)  # within keepalive_timeout
+        took = trickle(one, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100)
+        assert one.answer().status == 408
+        assert 1 <= took < 6  # the trickle would take a minute
+
+
+def test_a_slow_body_is_cut(engine):
+    with Connection(engine.address) as one:
+        one.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        took = trickle(one, b"x" * 1000)
+        answer = one.answer()
+        assert (answer.status, answer.closes) == (408, True)
+        assert 1 <= took < 6  # the trickle would take a minute
+
+
+def test_a_body_that_comes_at_a_pace_is_not_cut(engine):
+    with Connection(engine.address) as one:
+        one.send(b"POST /digest HTTP/1.1\r\nHost: x\r\nContent-Length: 160000\r\n\r\n")
+        for _ in range(20):
+            one.send(b"x" * 8000)
+            time.sleep(0.15)
+        assert one.answer().text.startswith("160000 ")
+
+
+def test_a_client_that_does_not_read_is_cut(engine):
+    with Connection(engine.address) as one:
+        one.send(request_bytes(path="/endless"))
+        closed = wait_for(lambda: _closed(engine), timeout=5)
+        assert closed
+
+
+def _closed(engine):
+    with Connection(engine.address) as one:
+        return one.request(path="/last").json()["closed"]
+
+
+def test_silence_is_closed_without_an_answer(engine):
+    with Connection(engine.address) as new, Connection(engine.address) as idle:
+        idle.request()
+        began = time.monotonic()
+        assert new.rest() == b""
+        assert time.monotonic() - began >= 0.9
+        assert idle.rest() == b""
+        assert time.monotonic() - began >= 1.4
+
+
+def test_a_thousand_slow_heads_take_no_slot(engine):
+    timeouts = engine.total(scoreboard.TIMEOUTS)
+    many = [engine.connect() for _ in range(900)]
+    for one in many:
+        one.send(b"GET / HTTP/1.1\r\nHost:")
+    with Connection(engine.address) as quick:
+        assert all(quick.request().status == 200 for _ in range(100))
+    wait_for(lambda: engine.total(scoreboard.TIMEOUTS) >= timeouts + 900)
+    assert {one.answer().status for one in many} == {408}
+    for one in many:
+        one.close()
+    assert wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 0)
+
+
+def test_zero_turns_each_deadline_off():
+    with serving(framing.app, Http(header_timeout=0, client_socket_timeout=0, keepalive_timeout=0)) as engine:
+        silent, idle, half, slow = (engine.connect() for _ in range(4))
+        assert idle.request().status == 200
+        half.send(b"GET / HTTP/1.1\r\n")
+        slow.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+        time.sleep(1)  # several ticks
+        half.send(b"Host: x\r\n\r\n")
+        slow.send(b"b")
+        assert [one.answer().status for one in (half, slow)] == [200, 200]
+        assert [one.request().status for one in (silent, idle)] == [200, 200]

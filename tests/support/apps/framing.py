@@ -1,0 +1,248 @@
+"""Answers of every shape, legal and not, by path; the engine's tests ask for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+
+TEXT = [("Content-Type", "text/plain")]
+LAST = {"closed": 0, "yielded": 0, "error": ""}
+
+
+class Body:
+    """An iterable that counts its end."""
+
+    def __init__(self, pieces, fail=None):
+        self.pieces, self.fail = pieces, fail
+
+    def __iter__(self):
+        for piece in self.pieces:
+            LAST["yielded"] += 1
+            yield piece
+        if self.fail:
+            raise self.fail
+
+    def close(self):
+        LAST["closed"] += 1
+
+
+def environ(env, start):
+    shown = {key: value for key, value in env.items() if isinstance(value, (str, int, bool))}
+    shown["draining"] = env["apid.draining"]()
+    start("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(shown).encode()]
+
+
+def echo(env, start):
+    data = env["wsgi.input"].read()
+    start("200 OK", TEXT)
+    return [data]
+
+
+def lines(env, start):
+    found = list(env["wsgi.input"])
+    start("200 OK", TEXT)
+    return [json.dumps([line.decode() for line in found]).encode()]
+
+
+def digest(env, start):
+    found, size = hashlib.sha256(), 0
+    while data := env["wsgi.input"].read(65536):
+        found.update(data)
+        size += len(data)
+    start("200 OK", TEXT)
+    return [f"{size} {found.hexdigest()}".encode()]
+
+
+def big(env, start):
+    count, piece = int(env["QUERY_STRING"] or 100), b"x" * 65536
+    start("200 OK", [*TEXT, ("Content-Length", str(count * len(piece)))])
+    return Body(piece for _ in range(count))
+
+
+def endless(env, start):
+    start("200 OK", TEXT)
+
+    def forever():
+        while True:
+            yield b"x" * 65536
+
+    return Body(forever())
+
+
+def file(env, start):
+    start("200 OK", TEXT)
+    return env["wsgi.file_wrapper"](open(__file__, "rb"))
+
+
+def written(env, start):
+    write = start("200 OK", TEXT)
+    write(b"one")
+    write(b"two")
+    return [b"three"]
+
+
+def rescued(env, start):
+    start("200 OK", TEXT)
+    try:
+        raise ValueError("on the way")
+    except ValueError:
+        start("503 Sorry", TEXT, sys.exc_info())
+    return [b"rescued"]
+
+
+def too_late(env, start):
+    start("200 OK", TEXT)(b"begun")
+    try:
+        raise ValueError("too late")
+    except ValueError:
+        start("503 Sorry", TEXT, sys.exc_info())
+    return [b"never"]
+
+
+def hooks(env, start):
+    env["eventlet.posthooks"].append((lambda env, text: LAST.update(error=text), ("hooked",), {}))
+    start("200 OK", TEXT)
+    return [b"x"]
+
+
+def websocket(env, start):
+    from eventlet import websocket as eventlet_websocket
+
+    def handle(ws):
+        while (message := ws.wait()) is not None:
+            ws.send(message)
+
+    return eventlet_websocket.WebSocketWSGI(handle)(env, start)
+
+
+def sleep(env, start):
+    import eventlet
+
+    eventlet.sleep(float(env["QUERY_STRING"]))
+    start("200 OK", TEXT)
+    return [b"slept"]
+
+
+def swallow(env, start):
+    import eventlet
+
+    body = Body([])
+    try:
+        eventlet.sleep(float(env["QUERY_STRING"]))
+    except Exception:  # noqa: BLE001 -- an application that swallows everything is what is tested
+        pass
+    finally:
+        body.close()
+    start("200 OK", TEXT)
+    return [b"slept"]
+
+
+def with_continue_fields(env, start):
+    env["eventlet.input"].set_hundred_continue_response_headers([("x-told", "early")])
+    return echo(env, start)
+
+
+def plain(status="200 OK", fields=(), pieces=(b"body",)):
+    def app(env, start):
+        start(status, [*TEXT, *fields])
+        return list(pieces)
+
+    return app
+
+
+def streamed(fields=(), pieces=(b"a", b"", b"bc"), fail=None, status="200 OK"):
+    def app(env, start):
+        start(status, [*TEXT, *fields])
+        return Body(pieces, fail)
+
+    return app
+
+
+def raising(error):
+    def app(env, start):
+        raise error
+
+    return app
+
+
+def last(env, start):
+    start("200 OK", TEXT)
+    data = json.dumps(LAST).encode()
+    LAST.update(closed=0, yielded=0, error="")
+    return [data]
+
+
+def silent(env, start):
+    return []
+
+
+def minimum(env, start):
+    env["eventlet.minimum_write_chunk_size"] = 4
+    return streamed(pieces=(b"ab", b"cd", b"e"))(env, start)
+
+
+PATHS = {
+    "/": plain(),
+    "/environ": environ,
+    "/echo": echo,
+    "/lines": lines,
+    "/digest": digest,
+    "/big": big,
+    "/endless": endless,
+    "/file": file,
+    "/written": written,
+    "/rescued": rescued,
+    "/too-late": too_late,
+    "/hooks": hooks,
+    "/websocket": websocket,
+    "/sleep": sleep,
+    "/swallow": swallow,
+    "/continue-fields": with_continue_fields,
+    "/last": last,
+    "/silent": silent,
+    "/minimum": minimum,
+    "/list": plain(pieces=(b"one", b"two")),
+    "/empty": plain(pieces=()),
+    "/streamed": streamed(),
+    "/204": plain("204 No Content"),
+    "/304": plain("304 Not Modified", [("Content-Length", "4")]),
+    "/long": streamed([("Content-Length", "2")]),
+    "/short": streamed([("Content-Length", "9")]),
+    "/short-list": plain(fields=[("Content-Length", "9")]),
+    "/long-list": plain(fields=[("Content-Length", "2")]),
+    "/bad-length": plain(fields=[("Content-Length", "-1")]),
+    "/two-lengths": plain(fields=[("Content-Length", "4"), ("content-length", "5")]),
+    "/crlf": plain(fields=[("X-A", "a\r\nX-Injected: 1")]),
+    "/lf": plain(fields=[("X-A", "a\nX-Injected: 1")]),
+    "/nul": plain(fields=[("X-A", "a\0b")]),
+    "/bad-name": plain(fields=[("X A", "b")]),
+    "/bad-status": plain("200 OK\r\nX-Injected: 1"),
+    "/informational": plain("100 Continue"),
+    "/not-latin-1": plain(fields=[("X-A", "\u20ac")]),
+    "/close": plain(fields=[("Connection", "close")]),
+    "/hop": plain(fields=[("Transfer-Encoding", "chunked"), ("Keep-Alive", "timeout=5"), ("Connection", "upgrade")]),
+    "/text": plain(pieces=("text",)),
+    "/no-bytes": plain(pieces=(5,)),
+    "/raise": raising(ValueError("secret detail")),
+    "/exit": raising(SystemExit(3)),
+    "/interrupt": raising(KeyboardInterrupt()),
+    "/fails-late": streamed(fail=ValueError("in the middle")),
+}
+
+
+def app(env, start):
+    """The application."""
+    found = PATHS.get(env["PATH_INFO"])
+    if found is None:
+        start("404 Not Found", TEXT)
+        return [b"no such path"]
+    return found(env, start)
+
+
+def pid(env, start):
+    """Who serves."""
+    start("200 OK", TEXT)
+    return [str(os.getpid()).encode()]

@@ -1,0 +1,40 @@
+"""Blocks the whole worker on request: /loop (tight loop), /sleep (unpatched), /gil (a C call that keeps the GIL), /lock (a real
+lock taken twice). Any other path answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+HOWS = ("loop", "sleep", "gil", "lock")
+
+
+def _original(module):
+    from eventlet import patcher
+
+    return patcher.original(module)
+
+
+def _hang(how):
+    if how == "loop":
+        while True:
+            pass
+    elif how == "sleep":
+        _original("time").sleep(3600)
+    elif how == "gil":
+        re.fullmatch("(a*)*b", "a" * 64)  # 2**64 steps in C; a sleep(3) would be ended by the first signal
+    elif how == "lock":
+        lock = _original("_thread").allocate_lock()
+        lock.acquire()
+        lock.acquire()
+
+
+def factory(global_conf, **local_conf):
+    def app(environ, start_response):
+        _hang(environ["PATH_INFO"].lstrip("/"))
+        body = f"fine pid={os.getpid()}\n".encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    return app
