@@ -179,11 +179,12 @@ def _set_url(environ: Environ, scheme: str, host: str, port: str) -> None:
     scheme = scheme.lower()
     if scheme in _DEFAULT_PORTS:
         environ["wsgi.url_scheme"] = scheme
-    if not _PORT.fullmatch(port) or not 0 < int(port) <= 65535:
+    if not _is_port(port):
         port = ""
-    if host and grammar.is_authority(host):
+    name, own_port = _split(host.removesuffix(":"))
+    # Port 0 is in the grammar of an authority (RFC 3986 §3.2.3), but nobody can have connected to it.
+    if grammar.is_authority(host) and (not own_port or _is_port(own_port)):
         host = host.removesuffix(":")
-        name, own_port = _split(host)
         if own_port:
             port = own_port
         elif port and port != _DEFAULT_PORTS.get(environ["wsgi.url_scheme"]):
@@ -192,6 +193,10 @@ def _set_url(environ: Environ, scheme: str, host: str, port: str) -> None:
         environ["SERVER_NAME"] = name
     if port:
         environ["SERVER_PORT"] = port
+
+
+def _is_port(text: str) -> bool:
+    return _PORT.fullmatch(text) is not None and 0 < int(text) <= 65535
 
 
 def _split(authority: str) -> tuple[str, str]:

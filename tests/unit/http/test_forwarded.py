@@ -112,6 +112,7 @@ def test_the_default_port_is_not_added_and_the_hosts_own_port_wins():
     ("name", "value"),
     [
         ("PROTO", "ftp"), ("PROTO", ""), ("HOST", "a b"), ("HOST", "a/b"), ("HOST", "u@h"), ("HOST", ""),
+        ("HOST", "h::"), ("HOST", "h:0"), ("HOST", "[::1]:00"),
         ("PORT", "0"), ("PORT", "65536"), ("PORT", "-1"), ("PORT", "٣"),
         ("PREFIX", "//evil.example"), ("PREFIX", "x"), ("PREFIX", "/"), ("PREFIX", "/%0"), ("PREFIX", "/%00"), ("PREFIX", ""),
     ],
