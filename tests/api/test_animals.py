@@ -22,7 +22,7 @@ def database(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/zoo.sqlite")
     migrate.prepare_sqlite(database)
     yield database
-    database.engine.dispose()
+    database.dispose()
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_a_database_that_is_away_is_503_with_retry_after_and_comes_back(tmp_path
     with database.engine.connect() as blocker:
         blocker.exec_driver_sql("SELECT 1")
         blocker.rollback()
-    database.engine.dispose()
+    database.dispose()
     for extra in ("-wal", "-shm"):
         (tmp_path / f"zoo.sqlite{extra}").unlink(missing_ok=True)
     file.rename(tmp_path / "away")

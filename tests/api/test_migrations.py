@@ -23,7 +23,7 @@ def test_the_newest_migration_is_the_one_the_program_names(url):
     database = Database(url)
     migrate.upgrade(database)
     assert migrate.version(database) == SCHEMA
-    database.engine.dispose()
+    database.dispose()
 
 
 def test_migrations_make_what_the_tables_say(url):
@@ -34,7 +34,7 @@ def test_migrations_make_what_the_tables_say(url):
     migrate.upgrade(database)
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    database.engine.dispose()
+    database.dispose()
 
 
 def test_workers_that_boot_at_once_prepare_it_once(url):
@@ -53,7 +53,7 @@ def test_the_command_tells_upgrades_and_checks(url):
     database = Database(url)
     with database.engine.connect() as connection, connection.begin():
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    database.engine.dispose()
+    database.dispose()
     with pytest.raises(ValueError, match="newer than this program"):
         commands.db(["check"], url)
 

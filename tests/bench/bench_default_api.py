@@ -63,7 +63,6 @@ def served(peer: str, url: str, directory: pathlib.Path, core: int | None):
     environment = {
         **os.environ,
         "OS_DATABASE__CONNECTION": url,
-        "PSYCOPG_IMPL": "python",
         "PYTHONPATH": str(TOP),
         "PYTHONWARNINGS": "ignore",
     }
@@ -140,7 +139,7 @@ def migrate(url: str) -> None:
 
     database = Database(url)
     migrations.upgrade(database)
-    database.engine.dispose()
+    database.dispose()
 
 
 def main() -> None:

@@ -181,4 +181,4 @@ def test_a_pool_without_a_place_is_503_and_a_read_leaves_no_trace_on_its_connect
             with pytest.raises(KeyError):
                 database.write({}, breaks_off)
     finally:
-        database.engine.dispose()
+        database.dispose()

@@ -67,7 +67,8 @@ class AnimalsController:
             raise faults.Forbidden("Only an administrator may list the animals of all projects.")
         project = None if query.get("all_projects") else _project(req)
         filters: dict[str, str] = {name: query[name] for name in ("name", "species", "status") if name in query}
-        found = self._database.read(
+        short = animals.is_short(project, filters, limit=page.limit, offset=page.offset, sort=page.sort)
+        found = (self._database.look_up if short else self._database.read)(
             req.environ,
             lambda connection: animals.page(
                 connection,
@@ -90,7 +91,7 @@ class AnimalsController:
     @expected_errors(404, 503)
     def show(self, req: Request, id: str, **_: Any) -> Any:  # noqa: A002 - the route's name
         """Show one animal, with its ETag."""
-        return _answer(req, self._database.read(req.environ, lambda connection: _find(req, connection, id)))
+        return _answer(req, self._database.look_up(req.environ, lambda connection: _find(req, connection, id)))
 
     @response(201)
     @expected_errors(400, 403, 409, 503)

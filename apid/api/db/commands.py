@@ -44,4 +44,4 @@ def db(argv: Sequence[str], connection: str) -> str:
     except migrate.SchemaError as error:
         raise ValueError(f"{shown}: {error}") from error
     finally:
-        database.engine.dispose()
+        database.dispose()

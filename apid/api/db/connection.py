@@ -4,6 +4,7 @@ A Database is made when the pipeline is loaded, which in the daemon is after the
 processes. The pool connects at the first use. A database over a network waits on sockets, which a green server turns into
 waiting of that request alone. SQLite waits inside C, where nothing else can run: its work goes through `offload`, which the
 daemon gives in the environ (`apid.offload`, a native thread of the worker's); under a server with real threads it is called.
+What is too short for that is in_place.py's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import select
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
+from apid.api.db.in_place import InPlace
 from apid.api.db.pool import Stack
 from apid.wsgi import faults
 
@@ -74,8 +77,10 @@ class Database:
     """
 
     def __init__(self, url: str = "", pool_size: int = 10) -> None:
-        # psycopg's C implementation waits in C, past every green server; its Python one waits in select(), which they replace.
-        os.environ.setdefault("PSYCOPG_IMPL", "python")
+        if not hasattr(select, "poll"):
+            # A green server has left its own select() as the only way to wait. psycopg's C implementation would wait in C all
+            # the same; told to, it leaves the waiting, and only that, to Python.
+            os.environ.setdefault("PSYCOPG_WAIT_FUNC", "wait_select")
         try:
             self.url = sa.make_url(url or default_url())
             self.sqlite = self.url.get_backend_name() == "sqlite"
@@ -88,9 +93,12 @@ class Database:
             self._probe = self._make_probe()
         except (exc.ArgumentError, ImportError) as error:
             raise ValueError(f"database address {url!r}: {error}") from error
+        self._in_place: InPlace | None = None
         if self.sqlite:
-            event.listen(self.engine, "connect", _on_connect)
+            event.listen(self.engine, "connect", functools.partial(_on_connect, busy=BUSY))
             event.listen(self.engine, "begin", _on_begin)
+            if not self._in_memory:
+                self._in_place = InPlace(self.url, functools.partial(_on_connect, busy=0.0))
 
     def _options(self, pool_size: int) -> dict[str, Any]:
         if self.sqlite:
@@ -124,6 +132,19 @@ class Database:
             DatabaseDown: the database does not answer.
         """
         return self._run(environ, work, write=False)
+
+    def look_up(self, environ: dict[str, Any], work: Callable[[sa.Connection], T]) -> T:
+        """Run `work`, which reads what an index finds at once, however much there is; otherwise as `read`.
+
+        Raises:
+            DatabaseDown: the database does not answer.
+        """
+        if self._in_place is not None and "apid.offload" in environ:
+            try:
+                return self._in_place.read(work)
+            except exc.DBAPIError:
+                LOG.debug("a short read has to wait; a thread does it")
+        return self.read(environ, work)
 
     def write(self, environ: dict[str, Any], work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction that may write; it is kept when this returns.
@@ -190,6 +211,12 @@ class Database:
             LOG.warning("the database is not available: %s", str(error.__cause__ or error).strip())
             raise DatabaseDown from error
 
+    def dispose(self) -> None:
+        """Close every connection that is not in use."""
+        self.engine.dispose()
+        if self._in_place is not None:
+            self._in_place.close()
+
     def _look(self) -> None:
         if self._in_memory:
             return
@@ -223,11 +250,11 @@ def shared(url: str, pool_size: int) -> Database:
     return made
 
 
-def _on_connect(connection: Any, _record: object) -> None:
+def _on_connect(connection: Any, _record: object, *, busy: float) -> None:
     """Set a new SQLite connection up; transactions are begun by us, not by the driver (SQLAlchemy's note on pysqlite)."""
     connection.isolation_level = None
     for pragma in (
-        f"busy_timeout = {int(BUSY * 1000)}",
+        f"busy_timeout = {int(busy * 1000)}",
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
