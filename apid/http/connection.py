@@ -286,8 +286,10 @@ class Connection(Transport):
         self.served += 1
         self.lazy = False
         service = self.service
-        timeout = GRACE if service.shared.draining else service.keepalive_timeout
-        service.hub.deadlines.set(self, now + timeout)
+        deadlines = service.hub.deadlines
+        self.deadline = deadline = now + (GRACE if service.shared.draining else service.keepalive_timeout)
+        if not 0 <= self.tick <= deadline * deadlines.rate:
+            deadlines.set(self, deadline)
         if self._writing:
             self._writing = False
             service.hub.watch_writing(self.sock.fileno(), on=False)

@@ -27,15 +27,23 @@ class Timed(Protocol):
 
 
 class Deadlines:
-    """Ticks of `grain` seconds; a deadline is never early and at most a grain late."""
+    """Ticks of `grain` seconds; a deadline is never early and at most a grain late.
+
+    Attributes:
+        grain: seconds a tick; rate: ticks a second.
+    """
 
     def __init__(self, grain: float, now: float) -> None:
         self.grain = grain
+        self.rate = 1 / grain
         self._ticks: dict[int, set[Timed]] = {}
         self._last = int(now / grain)
 
     def set(self, thing: Timed, deadline: float) -> None:
-        """Give a thing a deadline in place of the one it has."""
+        """Give a thing a deadline in place of the one it has.
+
+        Where it waits at a tick that is not later (`0 <= thing.tick <= deadline * rate`), setting the attribute does the same.
+        """
         thing.deadline = deadline
         if deadline == NEVER:
             return
@@ -59,6 +67,7 @@ class Deadlines:
         self._ticks.clear()
         self._last = int(self._last * self.grain / grain)
         self.grain = grain
+        self.rate = 1 / grain
         for thing in things:
             thing.tick = -1
             self.set(thing, thing.deadline)

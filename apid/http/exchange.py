@@ -203,7 +203,9 @@ class Exchange:
         if bodyless:
             self._send(data)
         elif len(body) <= TOGETHER:
-            self._send(data + body)
+            data += body
+            self.conn.send(data)
+            self.sent = len(data)
         else:
             self._send(data)
             self._send(body)

@@ -2,7 +2,8 @@
 
 A client sends its Host, User-Agent, Accept and token again and again; HTTP/2 has HPACK for that. Here the octets of the field
 section are compared with the last ones of the connection: where they are the same, so is what they mean, and only the request
-line is read. It is remembered at the first repetition, so that a client that never repeats pays for a comparison.
+line is read. It is remembered at the first repetition, so that a client that never repeats pays for a comparison. And who asks
+the very same again, as health checks and polling clients do, has the whole request compared, and nothing is read.
 
 Pure, and without grammar of its own but for the plainest request line: everything else is head.py's to read or to refuse.
 """
@@ -24,7 +25,19 @@ _SHORTEST = len("G / HTTP/1.1")
 class RepeatingReader:
     """As `head.Reader`, for a connection whose template never changes."""
 
-    __slots__ = ("_base", "_fields", "_last", "_limit", "_model", "_partial", "_reader")
+    __slots__ = (
+        "_again",
+        "_base",
+        "_fields",
+        "_last",
+        "_limit",
+        "_line",
+        "_model",
+        "_partial",
+        "_reader",
+        "_same",
+        "_whole",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._reader = Reader(limits)
@@ -34,6 +47,10 @@ class RepeatingReader:
         self._fields = b""  # the one that is remembered: its octets, the environ with it, and the head with its flags
         self._base: Environ = {}
         self._model: Head | None = None
+        self._line = b""  # the last request line before remembered fields
+        self._whole: bytes | None = None  # a whole head that is remembered, what was made of it, and its environ
+        self._again: Head
+        self._same: Environ = {}
 
     @property
     def begun(self) -> bool:
@@ -42,6 +59,10 @@ class RepeatingReader:
 
     def read(self, buffer: bytes | bytearray, template: Environ) -> Head | None:
         """Read the head at the beginning of a buffer; arguments, result and errors are those of `Reader.read`."""
+        if buffer == self._whole and not self._partial:
+            again = self._again  # nobody has it any more: a connection serves one request at a time
+            again.environ = self._same.copy()
+            return again
         model = self._model
         if model is not None and not self._partial:
             end = buffer.find(b"\r\n", 0, self._limit + 2)
@@ -67,6 +88,11 @@ class RepeatingReader:
         made.content_length = model.content_length
         made.chunked = model.chunked
         made.expect_continue = model.expect_continue
+        if line == self._line:
+            self._whole = line + b"\r\n" + self._fields
+            self._again = made
+            self._same = environ.copy()
+        self._line = line
         return made
 
     def _learn(self, buffer: bytes | bytearray, made: Head) -> None:
@@ -79,4 +105,5 @@ class RepeatingReader:
             self._fields = fields
             self._base = made.environ.copy()
             self._model = made
+            self._line = b""
         self._last = fields

@@ -132,6 +132,10 @@ class TlsConnection(Connection):
             return b""
         return data
 
+    def send(self, data: bytes | memoryview) -> None:
+        """As the plain one."""
+        self._send_rest(data, self._transmit(data))
+
     def _transmit(self, data: bytes | memoryview) -> int:
         try:
             sent: int = self._tls.write(data)

@@ -46,7 +46,12 @@ def told(head):
         max_size=12,
     )
 )
-@example([(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, b"")] * 4)
+@example([(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, b"")] * 6)
+@example(
+    [(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, b"")] * 5
+    + [(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n", 0, b"")] * 2
+    + [(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 20, b"")] * 2
+)
 @example(
     [(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, b"")] * 2 + [(b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 0, b"")] * 3
 )
@@ -67,3 +72,15 @@ def test_a_repetition_is_not_read_again():
         reader.read(data, TEMPLATE)
     reader._reader = None
     assert reader.read(b"PUT /b HTTP/1.1\r\nHost: a\r\n\r\nrest", TEMPLATE).environ["PATH_INFO"] == "/b"
+
+
+def test_the_same_once_more_is_not_even_taken_apart():
+    reader = RepeatingReader(LIMITS)
+    data = b"GET /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+    for _ in range(4):
+        first = told(reader.read(data, TEMPLATE))
+    reader._reader = reader._model = None
+    last = reader.read(bytearray(data), TEMPLATE)
+    assert told(last) == first
+    last.environ["mine"] = 1
+    assert told(reader.read(data, TEMPLATE)) == first
