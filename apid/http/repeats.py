@@ -59,7 +59,7 @@ class RepeatingReader:
 
     def read(self, buffer: bytes | bytearray, template: Environ) -> Head | None:
         """Read the head at the beginning of a buffer; arguments, result and errors are those of `Reader.read`."""
-        if buffer == self._whole and not self._partial:
+        if self._whole is not None and buffer.startswith(self._whole) and not self._partial:
             again = self._again  # nobody has it any more: a connection serves one request at a time
             again.environ = self._same.copy()
             return again

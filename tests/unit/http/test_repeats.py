@@ -80,7 +80,7 @@ def test_the_same_once_more_is_not_even_taken_apart():
     for _ in range(4):
         first = told(reader.read(data, TEMPLATE))
     reader._reader = reader._model = None
-    last = reader.read(bytearray(data), TEMPLATE)
+    last = reader.read(bytearray(data + b"abc"), TEMPLATE)
     assert told(last) == first
     last.environ["mine"] = 1
     assert told(reader.read(data, TEMPLATE)) == first
