@@ -50,6 +50,17 @@ _BUCKETS = [scoreboard.bucket(microseconds) for microseconds in range(_TABLE)]
 _STATUS_CELL = [scoreboard.STATUS_1XX - 1 + hundred for hundred in range(10)]
 
 
+_lengths: dict[int, bytes] = {}
+
+
+def _length_field(length: int) -> bytes:
+    """Write Content-Length, and keep those of small answers: there are few, and formatting costs as much as a header."""
+    field = b"Content-Length: %d\r\n" % length
+    if length < _TABLE:
+        _lengths[length] = field
+    return field
+
+
 class Exchange:
     """One request and its answer.
 
@@ -103,11 +114,11 @@ class Exchange:
         head = self.request
         environ = self.environ
         shared = service.shared
-        self.number = number = shared.number = shared.number + 1
+        environ["apid.request_id"] = shared.next_id()
+        self.number = number = shared.number
         self.started = self.deadline_from = started = _monotonic_ns()
         conn.exchange = self
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.address
-        environ["apid.request_id"] = f"{shared.id_prefix}{number:012x}"
         environ["eventlet.set_idle"] = conn.set_idle
         environ["eventlet.posthooks"] = []
         given: Input
@@ -301,7 +312,7 @@ class Exchange:
             close = close or given.should_send_hundred_continue or given.left > DISCARD
         if head.length is not None:
             if head.code != 204:  # RFC 9110 §8.6
-                data += b"Content-Length: %d\r\n" % head.length
+                data += _lengths.get(head.length) or _length_field(head.length)
             self._left = head.length
         elif not self._bodyless():
             if request.minor == 1:

@@ -29,7 +29,7 @@ _CACHE = 1000
 """Names and status lines that are kept ready; applications invent few."""
 
 _STATUS = re.compile(r"([2-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
-_LENGTH_VALUE = re.compile(r"[0-9]{1,18}")
+_MAX_DIGITS = 18
 
 _names: dict[str, tuple[int, str]] = {}  # how each name is to be taken, and its spelling on the wire
 _statuses: dict[str, tuple[int, str]] = {}
@@ -90,9 +90,10 @@ class ResponseHead:
 
     def _content_length(self, value: object) -> None:
         text = str(value)
-        if not _LENGTH_VALUE.fullmatch(text) or self.length not in (None, int(text)):
+        length = int(text) if text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS else -1
+        if length < 0 or self.length not in (None, length):
             raise ResponseError("a Content-Length that is no number, or two that differ")
-        self.length = int(text)
+        self.length = length
 
 
 def _status(status: str) -> tuple[int, str]:

@@ -192,6 +192,13 @@ def test_the_environ(engine, connection):
     assert int(second["apid.request_id"][-12:], 16) == int(environ["apid.request_id"][-12:], 16) + 1
 
 
+def test_request_ids_are_numbers_in_a_row_also_past_the_first_octet(connection):
+    ids = [json.loads(connection.request(path="/environ").body)["apid.request_id"] for _ in range(600)]
+    assert len({one[:-12] for one in ids}) == 1
+    numbers = [int(one[-12:], 16) for one in ids]
+    assert numbers == list(range(numbers[0], numbers[0] + 600))
+
+
 def test_a_malformed_request_is_answered_and_logged(engine, connection):
     connection.send(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")
     answer = connection.answer()
