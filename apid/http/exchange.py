@@ -21,7 +21,7 @@ import greenlet
 from apid import scoreboard
 from apid.http import refusal
 from apid.http.file_wrapper import FileWrapper
-from apid.http.input import ContentInput, Input
+from apid.http.input import TURN, ContentInput, Input
 from apid.http.interruptions import ClientGone, ClientSlow, Cut, RequestTimeout
 from apid.http.response import LAST_CHUNK, ResponseError, ResponseHead, chunk
 
@@ -78,6 +78,8 @@ class Exchange:
         "_input",
         "_left",
         "_on_wire",
+        "_pause_at",
+        "_silent",
         "close",
         "code",
         "conn",
@@ -99,6 +101,7 @@ class Exchange:
         self._on_wire = False  # the head has been sent
         self._chunked = False
         self._left: int | None = None  # of a declared Content-Length
+        self._pause_at = TURN
         self.close = False
         self.code = 0
         self.sent = 0
@@ -225,24 +228,7 @@ class Exchange:
         """Anything else: piece by piece, each sent as it comes."""
         if isinstance(result, FileWrapper) and self._head is not None and self._sendfile(result):
             return
-        minimum = 0
-        held: list[bytes] = []
-        size = 0
-        for piece in result:
-            data = piece if type(piece) is bytes else _octets(piece)
-            if not data:
-                continue
-            minimum = self.environ.get("eventlet.minimum_write_chunk_size", 0)
-            held.append(data)
-            size += len(data)
-            if size >= minimum:
-                self._emit(data if len(held) == 1 else b"".join(held))
-                held.clear()
-                size = 0
-            if self._on_wire and self._bodyless():
-                break
-        if held:
-            self._emit(b"".join(held))
+        self._stream(result)
         if self._head is None:
             if self.conn.taken or getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False):
                 eventlet.wsgi.WSGI_LOCAL.already_handled = False
@@ -251,10 +237,31 @@ class Exchange:
                 return
             raise AssertionError("the application returned without start_response")
         if not self._on_wire:
-            if self._head.length is None and not self._bodyless():
+            if self._head.length is None and not self._is_bodyless():
                 self._head.length = 0
             self._send(self._open())
         self._finish()
+
+    def _stream(self, pieces: Iterable[bytes]) -> None:
+        minimum = -1
+        held = bytearray()
+        for piece in pieces:
+            data = piece if type(piece) is bytes else _octets(piece)
+            if not data:
+                continue
+            if minimum < 0:  # an application may set it up to its first piece
+                minimum = self.environ.get("eventlet.minimum_write_chunk_size", 0)
+            if held or len(data) < minimum:
+                held += data
+                if len(held) < minimum:
+                    continue
+                data = bytes(held)
+                held.clear()
+            self._emit(data)
+            if self._silent:
+                break
+        if held:
+            self._emit(bytes(held))
 
     def _emit(self, data: bytes) -> None:
         if type(data) is not bytes:
@@ -264,7 +271,7 @@ class Exchange:
             if self._head is None:
                 raise AssertionError("the application sent octets before start_response")
             prefix = self._open()
-        if self._bodyless() or not data:
+        if self._silent or not data:
             if prefix:
                 self._send(prefix)
             return
@@ -282,16 +289,17 @@ class Exchange:
         self._send(prefix + data if prefix else data)
 
     def _finish(self) -> None:
-        if self._chunked and not self._bodyless():
+        if self._silent:
+            return
+        if self._chunked:
             self._send(LAST_CHUNK)
-        if self._left and not self._bodyless():
+        if self._left:
             LOG.error("%s: the application sent %d octets less than its Content-Length", self.request_id, self._left)
             self._abort()
 
-    def _bodyless(self) -> bool:
+    def _is_bodyless(self) -> bool:
         """RFC 9112 §6.3: no content whatever the fields say."""
-        code = self._head.code if self._head is not None else 0
-        return code in BODYLESS or self.request.method == "HEAD"
+        return self.request.method == "HEAD" or (self._head is not None and self._head.code in BODYLESS)
 
     def _open(self) -> bytes:
         """Decide on framing and keep-alive, as late as possible, and write the head."""
@@ -301,6 +309,7 @@ class Exchange:
         service = conn.service
         assert head is not None  # noqa: S101 -- the callers' condition, told to mypy
         self._on_wire = True
+        self._silent = self._is_bodyless()
         self.code = head.code
         data = head.data
         if not head.dated:
@@ -314,7 +323,7 @@ class Exchange:
             if head.code != 204:  # RFC 9110 §8.6
                 data += _lengths.get(head.length) or _length_field(head.length)
             self._left = head.length
-        elif not self._bodyless():
+        elif not self._silent:
             if request.minor == 1:
                 self._chunked = True
                 data += b"Transfer-Encoding: chunked\r\n"
@@ -329,7 +338,10 @@ class Exchange:
 
     def _send(self, data: bytes) -> None:
         self.conn.send(data)
-        self.sent += len(data)
+        self.sent = sent = self.sent + len(data)
+        if sent >= self._pause_at:
+            self._pause_at = sent + TURN
+            self.conn.pause()
 
     def _sendfile(self, wrapper: FileWrapper) -> bool:
         """Send a file without reading it; False: it has to be read like any iterable."""
@@ -342,7 +354,7 @@ class Exchange:
             head.length = size
         count = min(size, head.length)
         self._send(self._open())
-        if not self._bodyless():
+        if not self._silent:
             done = self.conn.sendfile(fd, offset, count)
             self.sent += done
             self._left = head.length - done

@@ -24,6 +24,9 @@ MOST = 1 << 20
 PROGRESS = 4096
 """Octets within client_socket_timeout that count as progress: one now and then does not (promise S2)."""
 
+TURN = 1 << 20
+"""Octets, either way, after which a transfer that never has to wait lets everybody else have a turn."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n"
 
 
@@ -44,6 +47,7 @@ class Input:
     _held = b""  # received content that has not been asked for, from `_at` on
     _at = 0
     _gained = 0
+    _unpaused = 0
     position = 0
     chunked_input = False
     complete = True
@@ -86,14 +90,14 @@ class Input:
         data = self._take(size)
         have = len(data)
         if have < size:
-            parts = [data]
+            parts = [data] if data else []
             while have < size and (more := self._more(size - have)):
                 if len(more) > size - have:
                     self._held, self._at = more, size - have
                     more = more[: size - have]
                 parts.append(more)
                 have += len(more)
-            data = b"".join(parts)
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.position += have
         return data
 
@@ -183,8 +187,12 @@ class Input:
                 raise conn.gone()
             self._gained += len(received)
             if self._gained >= PROGRESS or self.complete:
+                self._unpaused += self._gained
                 self._gained = 0
                 conn.progress()
+                if self._unpaused >= TURN:
+                    self._unpaused = 0
+                    conn.pause()
             if content or self.complete:
                 return content
 

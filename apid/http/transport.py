@@ -21,6 +21,7 @@ from eventlet import greenio
 
 from apid import scoreboard
 from apid.http.deadlines import NEVER
+from apid.http.input import TURN
 from apid.http.interruptions import ClientGone
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Transport:
         taken: the application has taken the socket over.
         buffer: received and not yet consumed.
         readable: whether the kernel may have more.
-        readwaiter, writewaiter: the green thread that waits to read or to send.
+        readwaiter, writewaiter, pausing: the green thread that waits to read, to send, or for its turn.
         deadline, tick: for `Deadlines`.
     """
 
@@ -51,6 +52,7 @@ class Transport:
         "address",
         "buffer",
         "deadline",
+        "pausing",
         "readable",
         "readwaiter",
         "service",
@@ -73,6 +75,7 @@ class Transport:
         self.tick = -1
         self.readwaiter: greenlet.greenlet | None = None
         self.writewaiter: greenlet.greenlet | None = None
+        self.pausing: greenlet.greenlet | None = None
         self._ended = False
         self._registered = False
         self._writing = False
@@ -170,7 +173,7 @@ class Transport:
         done = 0
         while done < count:
             try:
-                sent = os.sendfile(self.sock.fileno(), fd, offset + done, min(count - done, 1 << 20))
+                sent = os.sendfile(self.sock.fileno(), fd, offset + done, min(count - done, TURN))
             except BlockingIOError:
                 self._await_room()
                 continue
@@ -181,7 +184,21 @@ class Transport:
             if sent == 0:
                 break
             done += sent
+            self.pause()  # what the kernel takes at once is about a TURN
         return done
+
+    def pause(self) -> None:
+        """Let everything else that is ready go first: a client that is as fast as we are would keep a worker to itself."""
+        self.pausing = greenlet.getcurrent()
+        self.service.hub.soon.append(self._resume)
+        try:
+            self.service.hub.switch()
+        finally:
+            self.pausing = None
+
+    def _resume(self) -> None:
+        if self.pausing is not None:  # it may have been ended from outside meanwhile
+            self.pausing.switch()
 
     def _await_room(self) -> None:
         if not self._registered:

@@ -11,6 +11,8 @@ from tests.support.engine import serving, wait_for
 
 SEEN = contextvars.ContextVar("SEEN", default="nothing")
 ENDED = []
+PIECE = b"x" * 65536
+PIECES = 256
 
 
 def app(env, start):
@@ -29,8 +31,36 @@ def app(env, start):
             said = ",".join(ENDED)
         case "/set":
             SEEN.set("mine")
+        case "/download":
+            start("200 OK", TEXT)
+            return with_turns(lambda: (PIECE for _ in range(PIECES)))
+        case "/upload":
+            start("200 OK", TEXT)
+            return with_turns(lambda: (b"" for _ in iter(lambda: env["wsgi.input"].read(65536), b"")))
     start("200 OK", TEXT)
     return [said.encode()]
+
+
+def with_turns(pieces):
+    """The pieces, each a piece of work, and then how often another green thread has had a turn meanwhile."""
+    import eventlet
+    from eventlet import patcher
+
+    work = patcher.original("time").sleep
+    turns = 0
+
+    def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            eventlet.sleep(0)
+
+    thread = eventlet.spawn(other)
+    for piece in pieces():
+        work(0.001)  # the client always keeps up: there is never a reason to wait for it
+        yield piece
+    thread.kill()
+    yield b" %d" % turns
 
 
 def exit_now():
@@ -65,3 +95,9 @@ def test_a_thread_that_kills_itself_ends_its_request(engine):
 def test_context_variables_are_new_for_each_request(connection):
     assert connection.request(path="/set").text == "nothing"
     assert connection.request().text == "nothing"
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [("GET", "/download", None), ("POST", "/upload", PIECE * PIECES)])
+def test_a_client_that_keeps_up_does_not_have_the_worker_alone(connection, method, path, body):
+    answer = connection.request(method, path, body=body)
+    assert int(answer.body[-10:].split()[-1]) >= PIECES // 32
