@@ -88,15 +88,16 @@ class Database:
             if self.sqlite and not self._in_memory:
                 Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             self.engine = sa.create_engine(self.url, **self._options(pool_size))
-            # The same pool. What reads has statements that stand alone: without BEGIN and COMMIT it waits for PostgreSQL once.
-            self._reader = self.engine if self.sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._reader = self.engine.execution_options(apid_write=False)  # the same pool
             self._probe = self._make_probe()
         except (exc.ArgumentError, ImportError) as error:
             raise ValueError(f"database address {url!r}: {error}") from error
         self._in_place: InPlace | None = None
+        event.listen(
+            self.engine, "begin", functools.partial(_on_begin, statement="BEGIN IMMEDIATE" if self.sqlite else "BEGIN")
+        )
         if self.sqlite:
             event.listen(self.engine, "connect", functools.partial(_on_connect, busy=BUSY))
-            event.listen(self.engine, "begin", _on_begin)
             if not self._in_memory:
                 self._in_place = InPlace(self.url, functools.partial(_on_connect, busy=0.0))
 
@@ -105,6 +106,8 @@ class Database:
             # A connection may serve one native thread after another, never two at once: the pool sees to that.
             return {"poolclass": Stack, "connect_args": {"timeout": BUSY, "check_same_thread": False}}
         return {
+            # Transactions are begun by us, where one is needed: a read without BEGIN and COMMIT waits for PostgreSQL once.
+            "isolation_level": "AUTOCOMMIT",
             "poolclass": sa.QueuePool,
             "pool_size": pool_size,
             "max_overflow": 0,
@@ -178,20 +181,23 @@ class Database:
                 raise error.cause from None
 
     def _once(self, work: Callable[[sa.Connection], T], write: bool) -> T:
-        """Run `work` in a transaction.
+        """Run `work`, in a transaction where it writes.
 
         Raises:
             _BrokenError: the connection was lost before the commit was asked for, so surely nothing is kept.
         """
-        with (self.engine if write else self._reader).connect() as connection:
-            marked = connection.execution_options(apid_write=write)
-            with marked.begin():
-                try:
-                    return work(marked)
-                except exc.DBAPIError as error:
-                    if error.connection_invalidated:
-                        raise _BrokenError(error) from error
-                    raise
+        with (self.engine if write else self._reader).connect() as connection:  # which rolls back what is not committed
+            try:
+                if write:
+                    connection.begin()
+                result = work(connection)
+            except exc.DBAPIError as error:
+                if error.connection_invalidated:
+                    raise _BrokenError(error) from error
+                raise
+            if write:
+                connection.commit()
+            return result
 
     def ping(self, environ: dict[str, Any]) -> None:
         """See whether the database answers and has a schema, on a connection of its own.
@@ -262,7 +268,7 @@ def _on_connect(connection: Any, _record: object, *, busy: float) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _on_begin(connection: sa.Connection) -> None:
-    """Begin: a writer takes its lock at once, so that it waits instead of failing half-way (SQLITE_BUSY_SNAPSHOT)."""
+def _on_begin(connection: sa.Connection, *, statement: str) -> None:
+    """Begin what may write; in SQLite with the lock, so that it waits instead of failing half-way (SQLITE_BUSY_SNAPSHOT)."""
     if connection.get_execution_options().get("apid_write", True):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(statement)
