@@ -258,6 +258,8 @@ class Connection(Transport):
             elif self.lazy and self.service.shared.draining:
                 with contextlib.suppress(OSError):
                     self.sock.shutdown(socket.SHUT_RDWR)
+            else:
+                self.deadline = NEVER  # nobody waits for the client: the next wait gets its whole time
         elif phase is _HEAD:
             self.service.cells[scoreboard.TIMEOUTS] += 1
             self.refuse(Refusal(408, "the head of the request did not come in time"))

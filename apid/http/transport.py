@@ -211,6 +211,7 @@ class Transport:
             self._wait()
         finally:
             self.writewaiter = None
+        self.progress()  # the kernel tells of room only once the client has taken a good part of what waits
 
     def _wait(self) -> None:
         service = self.service

@@ -1,5 +1,6 @@
 """S2: each kind of slow client is cut at its own deadline, and others do not notice."""
 
+import socket
 import time
 
 import pytest
@@ -73,6 +74,28 @@ def test_a_client_that_does_not_read_is_cut(engine):
         one.send(request_bytes(path="/endless"))
         closed = wait_for(lambda: _closed(engine), timeout=5)
         assert closed
+
+
+@pytest.mark.parametrize("path", ["/big?200", "/big-list?200", "/big-file"])
+def test_a_client_that_reads_at_a_pace_is_not_cut(engine, path):
+    with Connection(engine.address) as one:
+        one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        one.send(request_bytes(path=path, headers={"Connection": "close"}))
+        size, began = 0, time.monotonic()
+        while data := one.sock.recv(65536):
+            size += len(data)
+            time.sleep(0.02)
+        assert size > 200 * 65536
+        assert time.monotonic() - began > 2  # longer than client_socket_timeout
+
+
+def test_an_application_that_computes_does_not_use_up_the_clients_time(engine):
+    with Connection(engine.address) as one:
+        one.send(b"POST /slowly HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n" + b"x" * 100)
+        time.sleep(0.3)
+        one.send(b"x" * 100)
+        answer = one.answer()  # the rest does not come
+        assert answer.status == 408
 
 
 def _closed(engine):

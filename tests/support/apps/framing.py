@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 
 TEXT = [("Content-Type", "text/plain")]
 LAST = {"closed": 0, "yielded": 0, "error": ""}
@@ -60,6 +61,26 @@ def big(env, start):
     count, piece = int(env["QUERY_STRING"] or 100), b"x" * 65536
     start("200 OK", [*TEXT, ("Content-Length", str(count * len(piece)))])
     return Body(piece for _ in range(count))
+
+
+def big_list(env, start):
+    start("200 OK", TEXT)
+    return [b"x" * 65536 * int(env["QUERY_STRING"])]
+
+
+def big_file(env, start):
+    made = tempfile.TemporaryFile()
+    made.truncate(200 * 65536)
+    start("200 OK", TEXT)
+    return env["wsgi.file_wrapper"](made)
+
+
+def slowly(env, start):
+    import eventlet
+
+    env["wsgi.input"].read(150)
+    eventlet.sleep(1.5)
+    return echo(env, start)
 
 
 def endless(env, start):
@@ -191,6 +212,9 @@ PATHS = {
     "/lines": lines,
     "/digest": digest,
     "/big": big,
+    "/big-list": big_list,
+    "/big-file": big_file,
+    "/slowly": slowly,
     "/endless": endless,
     "/file": file,
     "/written": written,
