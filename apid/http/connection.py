@@ -240,7 +240,7 @@ class Connection(Transport):
         """Answer what is no request and close; in the hub's greenlet, so it never waits."""
         data = self.service.refusal(self, refusal)
         with contextlib.suppress(OSError):
-            self.sock.send(data)  # a client that does not even take 300 octets has lost its right to them
+            self._transmit(data)  # a client that does not even take 300 octets has lost its right to them
         self.finish()
 
     def expired(self) -> None:

@@ -23,6 +23,7 @@ from apid.conf.settings import Tls
 from apid.errors import ConfigError
 from apid.http.connection import Connection, Phase
 from apid.http.interruptions import ClientGone
+from apid.http.refusal import Refusal
 from apid.http.service import Environ, Service
 from apid.http.transport import accepted
 
@@ -113,6 +114,8 @@ class TlsConnection(Connection):
             # SSLWantWriteError, an OSError too: some kilobytes did not fit into an empty buffer; nobody honest causes that.
             LOG.debug("TLS handshake with %s failed: %s", self.address[0] or "unix", error)
             self.service.cells[scoreboard.HANDSHAKE_FAILURES] += 1
+            if getattr(error, "reason", "") == "HTTP_REQUEST":
+                self._answer_plainly()
             self.finish()  # OpenSSL has sent an alert: it is to be read
             return False
         self.phase = Phase.NEW
@@ -120,6 +123,12 @@ class TlsConnection(Connection):
         if self.service.shared.draining:
             self.drain(time.monotonic())
         return True
+
+    def _answer_plainly(self) -> None:
+        """Tell who speaks HTTP without TLS, in the language that he speaks; OpenSSL has said nothing."""
+        data = self.service.refusal(self, Refusal(400, "a request in plain HTTP to a port that speaks TLS"))
+        with contextlib.suppress(OSError):
+            self.sock.send(data)
 
     def _receive(self, size: int) -> bytes | None:
         """As the plain one; but the socket has been emptied only when TLS says that it wants more."""

@@ -54,6 +54,26 @@ def test_requests_over_tls(engine, tls):
         assert one.rest() == b""
 
 
+@pytest.mark.parametrize(
+    ("octets", "status"), [(b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost:", 408)]
+)
+def test_refusals_go_out_over_tls(engine, tls, octets, status):
+    with Connection(engine.address, tls=tls) as one:
+        one.send(octets)
+        answer = one.answer()
+        assert (answer.status, answer.closes) == (status, True)
+        assert one.rest() == b""
+
+
+def test_plain_http_is_told_that_tls_is_spoken_here(engine):
+    with Connection(engine.address) as one:
+        one.send(request_bytes())
+        answer = one.answer()
+        assert (answer.status, answer.closes) == (400, True)
+        assert "TLS" in answer.json()["badRequest"]["message"]
+        assert one.rest() == b""
+
+
 def test_stalling_resetting_and_garbage_in_the_handshake(engine, tls):
     failures = engine.total(scoreboard.HANDSHAKE_FAILURES)
     stalled = [socket.create_connection(engine.address) for _ in range(20)]
