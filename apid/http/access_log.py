@@ -61,26 +61,30 @@ class _Clock:
         return self._text
 
 
-def _environ(key: str) -> Callable[[Exchange], str]:
-    return lambda exchange: escape(str(exchange.environ.get(key) or "-"))
+def _environ(key: str, absent: str = "-") -> Callable[[Exchange], str]:
+    """Read from the environ what is still there: it is the application's by now, which may have put anything in it."""
+    return lambda exchange: escape(str(exchange.environ.get(key) or absent))
+
+
+_client = _environ("REMOTE_ADDR", "unix")
 
 
 def _headers(exchange: Exchange) -> str:
-    forwarded = exchange.environ.get("HTTP_X_FORWARDED_FOR", "").replace(" ", "")
-    client = exchange.environ["REMOTE_ADDR"] or "unix"
-    return escape(f"{forwarded},{client}") if forwarded else client
+    forwarded = str(exchange.environ.get("HTTP_X_FORWARDED_FOR", "")).replace(" ", "")
+    client = _client(exchange)
+    return f"{escape(forwarded)},{client}" if forwarded else client
 
 
 FIELDS: dict[str, Callable[[Any], object]] = {
-    "client_ip": lambda x: x.environ["REMOTE_ADDR"] or "unix",
-    "client_port": lambda x: x.environ["REMOTE_PORT"],
+    "client_ip": _client,
+    "client_port": _environ("REMOTE_PORT", ""),
     "forwarded_ip": _headers,
     "date_time": _Clock().now,
     "request_line": lambda x: escape(x.request.line.decode("latin-1")),
     "method": lambda x: escape(x.request.method),
-    "path": lambda x: escape(x.environ["RAW_PATH_INFO"]),
-    "query": lambda x: escape(x.environ["QUERY_STRING"]),
-    "protocol": lambda x: x.environ["SERVER_PROTOCOL"],
+    "path": _environ("RAW_PATH_INFO"),
+    "query": _environ("QUERY_STRING", ""),
+    "protocol": _environ("SERVER_PROTOCOL"),
     "host": _environ("HTTP_HOST"),
     "referer": _environ("HTTP_REFERER"),
     "user_agent": _environ("HTTP_USER_AGENT"),
@@ -89,7 +93,7 @@ FIELDS: dict[str, Callable[[Any], object]] = {
     "bytes_out": lambda x: x.sent,
     "bytes_in": lambda x: x.received,
     "wall_seconds": lambda x: x.wall_us / 1e6,
-    "request_id": lambda x: x.environ["apid.request_id"],
+    "request_id": lambda x: escape(x.request_id),
     "trace_id": _environ("apid.trace_id"),
     "user": _environ("HTTP_X_USER_ID"),
     "project": _environ("HTTP_X_PROJECT_ID"),
@@ -147,13 +151,13 @@ class _Refused:
         self.conn = conn
         self.code = refused.status
         self.sent = sent
+        self.request_id = request_id
         self.environ = {
             "REMOTE_ADDR": conn.address[0],
             "REMOTE_PORT": conn.address[1],
             "RAW_PATH_INFO": "-",
             "QUERY_STRING": "",
             "SERVER_PROTOCOL": "-",
-            "apid.request_id": request_id,
         }
 
 
@@ -191,7 +195,7 @@ class AccessLog:
         """Note a request that is over."""
         try:
             line = self._format(exchange)
-        except (TypeError, ValueError) as error:  # a conversion that does not fit its field, such as %(host)d
+        except Exception as error:  # noqa: BLE001 -- such as %(host)d; or a str() of the application's that fails
             line = f"access_log_format: {error}"
         self.line(line)
 

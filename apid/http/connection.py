@@ -361,7 +361,12 @@ class Connection(Transport):
 
     def serve(self) -> None:
         """Answer the request whose head has been read; called by the pool."""
-        Exchange(self).run()
+        try:
+            Exchange(self).run()
+        except BaseException:
+            self.exchange = None
+            self.end()  # a bug of ours must not leave a connection behind that a drain would wait for
+            raise
 
     @property
     def closed(self) -> bool:

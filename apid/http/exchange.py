@@ -158,8 +158,11 @@ class Exchange:
 
     @property
     def request_id(self) -> str:
-        """`req-…`."""
-        return str(self.environ["apid.request_id"])
+        """`req-…`, or what the application has put in its place, if that fits into a field and a log line."""
+        given = self.environ.get("apid.request_id")
+        if isinstance(given, str) and given and given.isascii() and given.isprintable():
+            return given
+        return f"{self.conn.service.shared.id_prefix}{self.number:012x}"
 
     def _answer(self) -> None:
         result = self.conn.service.app(self.environ, self.start_response)
@@ -417,8 +420,9 @@ class Exchange:
             self.conn.abort()
 
     def _call_hooks(self, hooks: list[tuple[Callable[..., object], Any, Any]]) -> None:
-        for hook, args, kwargs in hooks:
+        for entry in hooks:
             try:
+                hook, args, kwargs = entry
                 hook(self.environ, *args, **kwargs)
             except BaseException:
                 LOG.exception("%s: a posthook failed", self.request_id)

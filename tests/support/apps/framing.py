@@ -42,6 +42,28 @@ def echo(env, start):
     return [data]
 
 
+def catches(env, start):
+    try:
+        data = env["wsgi.input"].read()
+    except Exception as error:  # noqa: BLE001 -- as a middleware that makes a fault of everything does
+        start(f"{env['QUERY_STRING']} Fault", TEXT)
+        return [type(error).__name__.encode()]
+    start("200 OK", TEXT)
+    return [data]
+
+
+def empties(env, start):
+    env.clear()
+    start("200 OK", TEXT)
+    return [b"emptied"]
+
+
+def renames(env, start):
+    env["apid.request_id"] = "req-1\r\nX-Injected: 1"
+    env["REMOTE_ADDR"] = "192.0.2.1\r\n192.0.2.2"
+    raise ValueError("after that")
+
+
 def lines(env, start):
     found = list(env["wsgi.input"])
     start("200 OK", TEXT)
@@ -125,6 +147,12 @@ def too_late(env, start):
 
 def hooks(env, start):
     env["eventlet.posthooks"].append((lambda env, text: LAST.update(error=text), ("hooked",), {}))
+    start("200 OK", TEXT)
+    return [b"x"]
+
+
+def bad_hook(env, start):
+    env["eventlet.posthooks"].append(lambda env: None)
     start("200 OK", TEXT)
     return [b"x"]
 
@@ -221,6 +249,10 @@ PATHS = {
     "/rescued": rescued,
     "/too-late": too_late,
     "/hooks": hooks,
+    "/bad-hook": bad_hook,
+    "/catches": catches,
+    "/empties": empties,
+    "/renames": renames,
     "/websocket": websocket,
     "/sleep": sleep,
     "/swallow": swallow,

@@ -96,6 +96,25 @@ def test_what_must_not_go_out_becomes_a_fault_without_details(engine, connection
         assert after.request().body == b"body"
 
 
+def test_a_fault_for_head_has_no_content(connection):
+    answer = connection.request("HEAD", "/raise")
+    assert (answer.status, answer.closes) == (500, True)
+    assert connection.rest() == b""
+
+
+def test_what_an_application_does_to_its_environ_harms_only_itself(engine, connection):
+    assert connection.request(path="/empties").body == b"emptied"
+    assert connection.request(path="/bad-hook").body == b"x"
+    assert "a posthook failed" in engine.logged()
+    answer = connection.request(path="/renames")
+    assert answer.status == 500
+    assert answer.header("X-Injected") is None
+    assert re.fullmatch(r"req-[0-9a-f-]{36}", answer.header("X-Openstack-Request-Id"))
+    assert connection.rest() == b""
+    lines = wait_for(lambda: (text := engine.access_log.read_text()).count("/renames") and text.splitlines())
+    assert all(re.search(r'^\S+ - - \[.*\] "[^"]*" \d+ \d+ [\d.]+ req-[0-9a-f-]{36}$', line) for line in lines), lines
+
+
 def test_an_error_in_the_middle_breaks_the_chunks(engine):
     with Connection(engine.address) as one, pytest.raises(AnswerError):
         one.request(path="/fails-late")
