@@ -311,17 +311,21 @@ class Exchange:
         conn = self.conn
         service = conn.service
         assert head is not None  # noqa: S101 -- the callers' condition, told to mypy
+        close = self.close or head.close or not request.keep_alive or service.shared.closing
+        given = self._input
+        if not given.complete:
+            if given.failure is not None:
+                close = True
+                if head.code >= 500:
+                    raise given.failure  # it was caught, and taken for a fault of the application's: it is the client's
+            given.answered = True
+            close = close or given.should_send_hundred_continue or given.left > DISCARD
         self._on_wire = True
         self._silent = self._is_bodyless()
         self.code = head.code
         data = head.data
         if not head.dated:
             data += service.shared.date.field
-        close = self.close or head.close or not request.keep_alive or service.shared.closing
-        given = self._input
-        if not given.complete:
-            given.answered = True
-            close = close or given.should_send_hundred_continue or given.left > DISCARD
         if head.length is not None:
             if head.code != 204:  # RFC 9110 §8.6
                 data += _lengths.get(head.length) or _length_field(head.length)
@@ -375,8 +379,11 @@ class Exchange:
                 self.conn.end()
             return
         self.code = answer.status
+        data = refusal.response(answer, self.request_id, self.conn.service.shared.date.field[6:-2])
+        if self.request.method == "HEAD":
+            data = data[: data.index(b"\r\n\r\n") + 4]
         try:
-            self._send(refusal.response(answer, self.request_id, self.conn.service.shared.date.field[6:-2]))
+            self._send(data)
         except OSError:
             self.conn.end()
 
@@ -392,7 +399,8 @@ class Exchange:
             return None
         if isinstance(error, ClientGone) or isinstance(failure, ClientGone):
             LOG.info("%s: %s: the client has left", self.request_id, line)
-            return None
+            # It may have ended only its own side.
+            return refusal.Refusal(400, "the request ended before its content was complete") if failure else None
         if isinstance(error, ClientSlow) or isinstance(failure, ClientSlow):
             LOG.info("%s: %s: %s", self.request_id, line, failure or error)
             return (

@@ -81,10 +81,27 @@ def test_malformed_chunks_are_refused_not_a_500(connection):
     assert answer.closes
 
 
-def test_half_an_upload_is_no_upload(engine):
+def test_an_application_that_catches_a_failure_to_read_does_not_make_it_a_500(connection):
+    connection.send(request_bytes("POST", "/catches?500", headers=CHUNKED) + b"0x3\r\nabc\r\n0\r\n\r\n")
+    answer = connection.answer()
+    assert (answer.status, answer.closes) == (400, True)
+    assert "chunk" in answer.json()["badRequest"]["message"]
+
+
+def test_an_application_may_answer_itself_what_it_could_not_read(connection):
+    connection.send(request_bytes("POST", "/catches?422", headers=CHUNKED) + b"0x3\r\nabc\r\n0\r\n\r\n")
+    answer = connection.answer()
+    assert (answer.status, answer.text, answer.closes) == (422, "Refusal", True)
+    assert connection.rest() == b""
+
+
+@pytest.mark.parametrize("path", ["/echo", "/catches?500"])
+def test_half_an_upload_is_no_upload(engine, path):
     with Connection(engine.address) as one:
-        one.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        one.send(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc".encode())
         one.sock.shutdown(1)
+        answer = one.answer()
+        assert (answer.status, answer.closes) == (400, True)
         assert one.rest() == b""
     assert "the client has left" in engine.logged()
 
