@@ -91,7 +91,7 @@ def big_list(env, start):
 
 
 def big_file(env, start):
-    made = tempfile.TemporaryFile()
+    made = tempfile.TemporaryFile()  # noqa: SIM115 -- the file wrapper closes it
     made.truncate(200 * 65536)
     start("200 OK", TEXT)
     return env["wsgi.file_wrapper"](made)
