@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ class FileWrapper:
         self.block_size = block_size
 
     def __iter__(self) -> Iterator[bytes]:
-        """Block by block."""
-        return iter(lambda: self.filelike.read(self.block_size), b"")
+        """Block by block; of whatever type `read` gives, so that a file opened for text ends, too."""
+        while block := self.filelike.read(self.block_size):
+            yield block
 
     def close(self) -> None:
         """Close the file, if it can be."""
@@ -31,13 +33,21 @@ class FileWrapper:
             close()
 
     def span(self) -> tuple[int, int, int] | None:
-        """Return descriptor, offset and how much there is from there, or None if it is no ordinary file open for reading."""
+        """Return descriptor, offset and how much there is from there; None if it has to be read to know.
+
+        That is what is no ordinary file open for octets, or says that it is empty, as all of /proc and /sys does. The types are
+        looked at, for a GzipFile has a descriptor and a position, too, but not of the same thing.
+        """
+        opened = getattr(self.filelike, "file", self.filelike)  # NamedTemporaryFile wraps one
+        if not isinstance(getattr(opened, "raw", opened), io.FileIO):
+            return None
         try:
-            fd = self.filelike.fileno()
-            offset = self.filelike.tell()
+            fd = opened.fileno()
+            offset = opened.tell()
             found = os.fstat(fd)
-        except (AttributeError, OSError, ValueError):
+        except (OSError, ValueError):
             return None
-        if not stat.S_ISREG(found.st_mode) or "b" not in getattr(self.filelike, "mode", "b"):
+        if not stat.S_ISREG(found.st_mode):
             return None
-        return fd, offset, max(0, found.st_size - offset)
+        size = found.st_size - offset
+        return (fd, offset, size) if size > 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -88,6 +89,38 @@ def big(env, start):
 def big_list(env, start):
     start("200 OK", TEXT)
     return [b"x" * 65536 * int(env["QUERY_STRING"])]
+
+
+def opened(path, mode="rb"):
+    def app(env, start):
+        start("200 OK", TEXT)
+        return env["wsgi.file_wrapper"](open(path, mode))
+
+    return app
+
+
+def zipped_file(env, start):
+    made = tempfile.TemporaryFile()  # noqa: SIM115 -- the file wrapper closes it
+    with gzip.open(made, "wb") as one:
+        one.write(b"unzipped" * 1000)
+    made.seek(0)
+    start("200 OK", TEXT)
+    return env["wsgi.file_wrapper"](gzip.open(made))
+
+
+class Unclosable:
+    """An iterable whose end fails."""
+
+    def __iter__(self):
+        return iter([b"whole"])
+
+    def close(self):
+        raise ValueError("at the end")
+
+
+def unclosable(env, start):
+    start("200 OK", TEXT)
+    return Unclosable()
 
 
 def big_file(env, start):
@@ -245,6 +278,11 @@ PATHS = {
     "/slowly": slowly,
     "/endless": endless,
     "/file": file,
+    "/text-file": opened(__file__, "r"),
+    "/proc-file": opened("/proc/self/cmdline"),
+    "/zipped-file": zipped_file,
+    "/empty-file": opened(os.devnull),
+    "/unclosable": unclosable,
     "/written": written,
     "/rescued": rescued,
     "/too-late": too_late,

@@ -150,6 +150,27 @@ def test_a_file_is_sent_whole(connection):
         assert connection.request(path="/file").body == file.read()
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/text-file", b"PATHS = {"),
+        ("/proc-file", b"pytest"),
+        ("/zipped-file", b"unzipped" * 1000),
+        ("/empty-file", b""),
+    ],
+)
+def test_a_file_that_has_to_be_read_is_read(connection, path, content):
+    answer = connection.request(path=path)
+    assert content in answer.body
+    assert connection.request().body == b"body"
+
+
+@pytest.mark.parametrize(("method", "content"), [("GET", b"whole"), ("HEAD", b"")])
+def test_a_close_that_fails_leaves_the_answer_whole(connection, method, content):
+    assert connection.request(method, "/unclosable").body == content
+    assert connection.rest() == b""
+
+
 def test_each_piece_goes_out_at_once_unless_the_application_wants_more(connection):
     connection.send(request_bytes(path="/streamed"))
     assert b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n" in _until(connection, b"0\r\n\r\n")
