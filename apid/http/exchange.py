@@ -422,7 +422,7 @@ class Exchange:
     def _abort(self) -> None:
         """End an answer that has begun and is not complete."""
         self.close = True
-        if self._chunked or self._left is not None or self._bodyless():
+        if self._chunked or self._left is not None or self._silent:
             self.conn.end()
         else:
             self.conn.abort()

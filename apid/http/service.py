@@ -59,6 +59,7 @@ class Shared:
 
     Attributes:
         number: of the last request; request ids are made of it.
+        id_prefix: what this worker's request ids have in common.
         draining: whether this worker drains; closing: whether responses announce the end of their connections.
         connections: all open ones.
         access_log: None when off.
@@ -84,7 +85,7 @@ class Shared:
         high = int.from_bytes(os.urandom(8), "big") & ~0xF000 | 0x4000
         low = int.from_bytes(os.urandom(2), "big") & 0x3FFF | 0x8000
         row.cells[scoreboard.REQUEST_ID_HIGH], row.cells[scoreboard.REQUEST_ID_LOW] = high, low
-        self._id_prefix = scoreboard.request_id_prefix(high, low)
+        self.id_prefix = scoreboard.request_id_prefix(high, low)
         self._id_begin = ""
         self._begin_ids()
         row.cells[scoreboard.POOL_LIMIT] = settings.pool_size
@@ -99,7 +100,7 @@ class Shared:
 
     def _begin_ids(self) -> None:
         """Formatting a number costs: all but its last octet is done once in 256 times."""
-        self._id_begin = f"{self._id_prefix}{self.number >> 8:010x}"
+        self._id_begin = f"{self.id_prefix}{self.number >> 8:010x}"
 
     def gauge(self) -> None:
         """Write the numbers of the moment."""
