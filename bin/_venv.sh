@@ -34,7 +34,9 @@ ensure_venv() {
             "$python" -m venv "$venv" || die "could not make $venv"
         fi
         echo "$name: installing apid${extra:+ and its '$extra' extra} into ${venv} (once; a minute or so)" >&2
-        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable "$top${extra:+[$extra]}" >&2 ||
+        # compat: a path in a .pth, which mypy follows too; setuptools' import hook hides apid from it in other projects.
+        "$venv/bin/python" -m pip install -qq --disable-pip-version-check --config-settings editable_mode=compat \
+            --editable "$top${extra:+[$extra]}" >&2 ||
             die "could not install; the lines above say why, and the next call tries again"
         echo "$want" > "$stamp"
     ) || exit 1

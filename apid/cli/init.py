@@ -47,10 +47,15 @@ def init(argv: Sequence[str]) -> int:
 
 
 def _check(name: str) -> None:
-    taken = name in sys.stdlib_module_names or name in ("apid", "tests", "systemd")
-    if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name) or name != name.lower() or taken:
-        why = "is taken" if taken else "must be lower-case letters, digits and underscores, and begin with a letter"
-        raise _NotWrittenError(f"the name {name!r} {why}; nothing was written")
+    if keyword.iskeyword(name):
+        why = "is a word of Python's grammar"
+    elif not name.isidentifier() or not name.isascii() or name != name.lower():
+        why = "must be lower-case letters, digits and underscores, and begin with no digit"
+    elif name in sys.stdlib_module_names or name in ("apid", "test", "tests", "systemd"):
+        why = "is taken"
+    else:
+        return
+    raise _NotWrittenError(f"the name {name!r} {why}; nothing was written")
 
 
 def _write(name: str, target: Path) -> None:

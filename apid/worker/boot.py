@@ -18,6 +18,7 @@ import socket
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 import setproctitle
@@ -92,9 +93,21 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
     _not_alone(ticket)
     from apid.worker import pipeline
 
+    for listener in settings.listeners:
+        _find_beside(listener.paste.config_file)
     apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}
     return apps, report
+
+
+def _find_beside(config_file: str) -> None:
+    """Let modules be found that lie beside an ini file and nowhere else, so that a project runs from where it was written.
+
+    The folder is searched last: nothing that is installed can be replaced from there. One that is a package has none beside.
+    """
+    folder = Path(config_file).resolve().parent
+    if str(folder) not in sys.path and not (folder / "__init__.py").exists():
+        sys.path.append(str(folder))
 
 
 def _not_alone(ticket: channel.Ticket) -> None:
