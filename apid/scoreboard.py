@@ -67,6 +67,9 @@ CLOSED = 2**64 - 1
 ) = range(29)
 CELLS = 128
 
+REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505))}
+"""Cells of refused requests by the status code that they were answered with; their sum is in REFUSED."""
+
 COUNTERS = (
     REQUESTS,
     ACCEPTED,
@@ -84,6 +87,7 @@ COUNTERS = (
     CUT,
     HANDSHAKE_FAILURES,
     WAKEUPS,
+    *REFUSALS.values(),
 )
 """The cells that only grow: folded into the retired totals at a worker's end."""
 
@@ -231,6 +235,11 @@ class Row:
     def request_id(self, flight: Flight) -> str:
         """The request id of a request in flight."""
         return request_id(self.cells[REQUEST_ID_HIGH], self.cells[REQUEST_ID_LOW], flight.number)
+
+    def refuse(self, status: int) -> None:
+        """Count a request that the engine refused with this status code."""
+        self.cells[REFUSED] += 1
+        self.cells[REFUSALS[status]] += 1
 
     def beat(self) -> None:
         """Say that the hub turns."""

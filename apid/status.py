@@ -80,6 +80,7 @@ def document(
         "changes": facts["changes"],
         "ends": facts["ends"],
         "totals": {name: counters[cell] for name, cell in TOTALS.items()},
+        "refusals": {str(status): counters[cell] for status, cell in scoreboard.REFUSALS.items()},
         "latency": _latency(histogram, counters[scoreboard.LATENCY_SUM_US]),
         "workers": [
             _worker(worker, row, facts["last_end"], now, flights)

@@ -409,7 +409,7 @@ class Exchange:
         broken = error if isinstance(error, refusal.Refusal) else failure
         if isinstance(broken, refusal.Refusal):
             LOG.info("%s: %s: refused: %s", self.request_id, line, broken)
-            self.conn.service.cells[scoreboard.REFUSED] += 1
+            self.conn.service.row.refuse(broken.status)
             return broken
         if isinstance(error, greenlet.GreenletExit):
             LOG.error("%s: %s: the application killed its own green thread", self.request_id, line)

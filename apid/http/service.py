@@ -200,7 +200,7 @@ class Service:
         request_id = shared.next_id()
         cells = self.cells
         data = refusal.response(refused, request_id, shared.date.field[6:-2])
-        cells[scoreboard.REFUSED] += 1
+        self.row.refuse(refused.status)
         cells[scoreboard.BYTES_OUT] += len(data)
         cells[scoreboard.STATUS_1XX - 1 + refused.status // 100] += 1
         LOG.info("%s: refused a request from %s: %s", request_id, conn.address[0] or "unix", refused)

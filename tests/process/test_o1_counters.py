@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.support.client import AnswerError, get
+from tests.support.client import AnswerError, Connection, get
 from tests.support.load import Load
 from tests.support.processes import wait_until
 from tests.support.wrk import wrk
@@ -48,6 +48,29 @@ def test_equal_to_what_wrk_counted(daemon, tmp_path):
     assert totals["accepted"] >= 4
     assert [worker["in_flight"] for worker in found["workers"]] == [0, 0]
     wait_until(lambda: all(worker["connections"] == 0 for worker in read(one)["workers"]), "no connection left", 30)
+
+
+def test_refusals_are_counted_by_their_reason(daemon):
+    one = daemon(paste=RECORDING, workers=1, header_timeout=0.3).start()
+    long = b"a" * 9000
+    for octets, code in (
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\n", "408"),
+        (b"GET /" + long + b" HTTP/1.1\r\nHost: a\r\n\r\n", "414"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + long + long + b"\r\n\r\n", "431"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n", "417"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501"),
+        (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", "505"),
+        # found out in the middle of the content, when an application reads it
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "400"),
+    ):
+        before = read(one)
+        with Connection(one.address) as client:
+            client.send(octets)
+            assert str(client.answer().status) == code
+        now = read(one)
+        assert now["refusals"][code] == before["refusals"][code] + 1, (octets[:60], now["refusals"])
+        assert now["totals"]["refused"] == sum(now["refusals"].values())
 
 
 class Sampler:

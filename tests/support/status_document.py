@@ -83,6 +83,7 @@ def document(workers: list[dict[str, Any]] | None = None, **changed: Any) -> dic
             "handshake_failures": 0,
             "wakeups": 110,
         },
+        "refusals": {"400": 2, "431": 1},
         "latency": {"sum": 7.5, "buckets": [[1024, 2700], [2048, 270], [65536, 29], [67_108_864, 1]]},
         "workers": [worker(0), worker(1)] if workers is None else workers,
         **changed,

@@ -27,7 +27,6 @@ _TOTALS = (
     ("apid_http_connections", "accepted", "Connections accepted."),
     ("apid_http_received_bytes", "bytes_in", "Octets read from clients, heads and contents."),
     ("apid_http_sent_bytes", "bytes_out", "Octets sent to clients, heads and contents."),
-    ("apid_http_refused_requests", "refused", "Requests refused because they break a rule of HTTP or a limit."),
     ("apid_http_timeouts", "timeouts", "Connections and requests ended by a deadline."),
     ("apid_http_cut_requests", "cut", "Requests that a drain's deadline cut."),
     ("apid_accept_pauses", "accept_pauses", "Pauses of accepting because descriptors or memory had run out."),
@@ -137,6 +136,9 @@ def _traffic(document: Document) -> Iterator[Metric]:
     totals = document["totals"]
     for name, key, text in _TOTALS:
         yield CounterMetricFamily(name, text, value=totals[key])
+    refusals = [((code,), float(count)) for code, count in document["refusals"].items()]
+    text = "Requests refused because they break a rule of HTTP or a limit, by status code."
+    yield _by(CounterMetricFamily, "apid_http_refused_requests", text, ["code"], refusals)
     classes = [((f"{digit}xx",), float(totals[f"status_{digit}xx"])) for digit in range(1, 6)]
     yield _by(CounterMetricFamily, "apid_http_responses", "Answers by class of status code.", ["class"], classes)
     text = "From the head of a request to the end of its answer."
