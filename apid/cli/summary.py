@@ -17,7 +17,8 @@ def lines(sample: Sample) -> list[Line]:
 
 
 def _daemon(now: dict[str, Any]) -> Line:
-    tone: Tone = "bad" if now["degraded"] else "good" if now["phase"] == "running" else "warn"
+    ill = now["degraded"] or any(worker["stalled"] for worker in now["workers"])
+    tone: Tone = "bad" if ill else "good" if now["phase"] == "running" else "warn"
     head = f"apid {now['version']}"
     return [
         (head, "head"),

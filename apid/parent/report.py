@@ -37,6 +37,9 @@ def status_line(state: State, now: float) -> str:
     leaving = sum(child.stage in (Stage.DRAINING, Stage.KILLED) for child in state.children)
     if leaving:
         parts.append(f"{leaving} draining")
+    stalled = sum(child.stalled for child in state.children)
+    if stalled:
+        parts.append(f"{stalled} stalled")
     if state.phase is Phase.RUNNING and state.degraded(now):
         parts.append("degraded")
     return "; ".join(parts)

@@ -35,7 +35,8 @@ def test_every_worker_hangs_and_status_answers(daemon, workers):
         assert lines == sorted(f"GET /sleep?{number} HTTP/1.1" for number in range(workers))
         assert all(worker["limit"] == 1000 for worker in found["workers"])
         table = one.apidctl("status").stdout
-        assert table.count("stalled") == workers
+        assert f"{workers} of {workers} workers ready; {workers} stalled" in " ".join(table.split())
+        assert table.count("stalled") == workers + 1
     finally:
         for connection in held:
             connection.close()
