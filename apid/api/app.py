@@ -43,6 +43,11 @@ class API(APIRouter):
         self.ROUTES = routes.routes(database, quota)  # type: ignore[misc]  # one table an application, not a class
         super().__init__(None, extensions)
 
+    def connect_all(self) -> None:
+        """Connect all, and the list of extensions also below the project, as everything else is."""
+        super().connect_all()
+        self.connect_listing("/{project_id}")
+
     @classmethod
     def factory(cls, global_conf: Mapping[str, str], **local_conf: str) -> WSGIApplication:
         """Make the application for Paste Deploy; options: those of APIOptions.

@@ -84,10 +84,14 @@ class APIRouter(Router):
                         resource.extend(around.controller)
             except Exception as exc:  # noqa: BLE001  (as above)
                 self.extensions.leave_out(extension, exc)
+        self.connect_listing("")
+
+    def connect_listing(self, prefix: str) -> None:
+        """Connect the list of extensions at `prefix`/extensions; for an API that is also served below `/{project_id}`."""
         listing = Resource(ExtensionsController(self.extensions))
         only_get = {"method": ["GET"]}
-        self.map.connect("extensions", "/extensions", controller=listing, action="index", conditions=only_get)
-        self.map.connect("extension", "/extensions/{alias}", controller=listing, action="show", conditions=only_get)
+        for action, path in (("index", f"{prefix}/extensions"), ("show", f"{prefix}/extensions/{{alias}}")):
+            self.map.connect(f"GET {path}", path, controller=listing, action=action, conditions=only_get)
 
     def _by_collection(self) -> dict[str, list[Resource]]:
         """The resources of the table by the first literal segment of their paths."""

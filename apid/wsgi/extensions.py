@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import stevedore
 
 from apid.wsgi import faults
+from apid.wsgi.validation import query_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,6 +211,9 @@ def _whence(extension: Any) -> str:
     return f"{type(extension).__module__}.{type(extension).__qualname__}"
 
 
+_NO_QUERY: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
 class ExtensionsController:
     """GET /extensions and /extensions/<alias>.
 
@@ -220,10 +224,12 @@ class ExtensionsController:
     def __init__(self, manager: ExtensionManager) -> None:
         self._manager = manager
 
+    @query_schema(_NO_QUERY)
     def index(self, req: Request) -> Any:  # noqa: ARG002  (every method takes the request)
         """List the extensions."""
         return {"extensions": [shown(self._manager.extensions[alias]) for alias in sorted(self._manager.extensions)]}
 
+    @query_schema(_NO_QUERY)
     def show(self, req: Request, alias: str) -> Any:  # noqa: ARG002  (every method takes the request)
         """Show one extension."""
         extension = self._manager.extensions.get(alias)

@@ -44,7 +44,7 @@ class Page:
         Args:
             req: the request.
             max_limit: the most items of a page; also what limit 0 and no limit mean.
-            sort_keys: the keys that a client may sort by.
+            sort_keys: the keys that a client may sort by; a direction without a key is for the first.
 
         Raises:
             BadRequest: a number is negative or none, or a sort key or direction is unknown.
@@ -61,6 +61,7 @@ class Page:
         for direction in directions:
             if direction not in ("asc", "desc"):
                 raise faults.BadRequest(f"sort_dir is {direction[:64]!r}; it can be asc or desc.")
+        keys = keys or list(sort_keys[: len(directions)])
         padded = [*directions, *["asc"] * (len(keys) - len(directions))]
         marker = query.get("marker", [""])[-1]
         return cls(

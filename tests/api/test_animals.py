@@ -95,6 +95,33 @@ def test_pages_follow_each_other_in_any_order(client):
         assert seen == [f"n{number}" for number in wanted], query
 
 
+def test_a_direction_without_a_key_is_that_of_the_usual_order(client):
+    for name in "abc":
+        create(client, name)
+    assert [a["name"] for a in client.get("/animals?sort_dir=desc&limit=2").json["animals"]] == ["c", "b"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/animals/{}", "/p1/animals/{}", "/limits", "/extensions", "/extensions/apid-days", "/"]
+)
+def test_an_unknown_query_parameter_is_400_everywhere(client, path):
+    one = create(client)
+    target = path.format(one["id"])
+    assert client.get(target).code == 200
+    answer = client.get(f"{target}?nope=1")
+    assert (answer.code, b"'nope'" in answer.body) == (400, True)
+
+
+def test_an_unknown_query_parameter_changes_nothing(client):
+    one = create(client)
+    body = {"animal": {"name": "Max", "species": "dog"}}
+    assert client.post("/animals?nope=1", json=body).code == 400
+    assert client.put(f"/animals/{one['id']}?nope=1", json=body).code == 400
+    assert client.post(f"/animals/{one['id']}/action?nope=1", json={"adopt": {"by": "Ann"}}).code == 400
+    assert client.delete(f"/animals/{one['id']}?nope=1").code == 400
+    assert [(a["name"], a["status"]) for a in client.get("/animals/detail").json["animals"]] == [("Rex", "available")]
+
+
 @pytest.mark.parametrize(
     ("target", "says"),
     [
@@ -184,6 +211,23 @@ def test_a_merge_patch_needs_if_match_and_changes_only_what_it_names(client):
     assert client.patch(target, json={"tags": ["x"]}, headers={"If-Match": "*"}).code == 400  # before 1.1
 
 
+def test_if_none_match_guards_a_change(client):
+    one = create(client)
+    path, body = f"/animals/{one['id']}", {"animal": {"name": "Max", "species": "dog"}}
+    tag = client.get(path).headers["ETag"]
+    for unwanted in ("*", tag, f'"other", W/{tag}'):
+        assert client.put(path, json=body, headers={"If-None-Match": unwanted}).code == 412
+        assert client.delete(path, headers={"If-None-Match": unwanted}).code == 412
+    assert client.put(path, json=body, headers={"If-None-Match": '"other"'}).code == 200
+
+
+def test_another_patch_format_is_415_and_says_which_one_is_read(client):
+    one = create(client)
+    headers = {"If-Match": "*", "Content-Type": "application/json-patch+json"}
+    answer = client.patch(f"/animals/{one['id']}", body=b'{"name": "Max"}', headers=headers)
+    assert (answer.code, answer.headers["Accept-Patch"]) == (415, "application/merge-patch+json")
+
+
 def test_adopt_and_release_change_hands_once(client):
     target = f"/animals/{create(client)['id']}"
     adopt = {"adopt": {"by": "Ann"}}
@@ -221,6 +265,9 @@ def test_a_quota_is_403_when_over_and_shown_in_limits(database):
 
 
 def test_the_extension_is_listed(client):
+    assert client.get("/p1/extensions").json == client.get("/extensions").json
+    assert client.get("/p1/extensions/apid-days").code == 200
+    assert client.get("/other/extensions").code == 400
     listed = client.get("/extensions").json["extensions"]
     assert [extension["alias"] for extension in listed] == ["apid-days"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apid.api.db import animals
 from apid.api.db.animals import NameTakenError, StaleError
 from apid.api.schemas import animals as schemas
-from apid.wsgi import faults, links
+from apid.wsgi import faults, links, mediatypes
 from apid.wsgi.controller import action, expected_errors, response, window
 from apid.wsgi.microversions import APIVersion
 from apid.wsgi.paging import Page, unknown_marker
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MERGE_PATCH = "application/merge-patch+json"
 NOBODYS = "default"
 """The project of requests that no authentication filter has put into one."""
 
@@ -88,13 +89,15 @@ class AnimalsController:
             req, "animals", [view(req, animal, base) for animal in found], lambda item: str(item["id"])
         )
 
-    @expected_errors(404, 503)
+    @expected_errors(400, 404, 503)
+    @query_schema(schemas.NOTHING)
     def show(self, req: Request, id: str, **_: Any) -> Any:  # noqa: A002 - the route's name
         """Show one animal, with its ETag."""
         return _answer(req, self._database.look_up(req.environ, lambda connection: _find(req, connection, id)))
 
     @response(201)
     @expected_errors(400, 403, 409, 503)
+    @query_schema(schemas.NOTHING)
     @body_schema(schemas.CREATE, None, "1.0")
     @body_schema(schemas.CREATE_1_1, "1.1")
     def create(self, req: Request, body: dict[str, Any], **_: Any) -> Any:
@@ -110,6 +113,7 @@ class AnimalsController:
         return _answer(req, made, 201, {"Location": _base(req) + made["id"]})
 
     @expected_errors(400, 404, 409, 412, 503)
+    @query_schema(schemas.NOTHING)
     @body_schema(schemas.UPDATE, None, "1.0")
     @body_schema(schemas.UPDATE_1_1, "1.1")
     def update(self, req: Request, id: str, body: dict[str, Any], **_: Any) -> Any:  # noqa: A002 - as above
@@ -117,10 +121,12 @@ class AnimalsController:
         values = body["animal"] if _tagged(req) is False else {"tags": [], **body["animal"]}
         return _answer(req, self._change(req, id, lambda _: values))
 
-    @expected_errors(400, 404, 409, 412, 428, 503)
+    @expected_errors(400, 404, 409, 412, 415, 428, 503)
+    @query_schema(schemas.NOTHING)
     @body_schema(schemas.PATCH)
     def patch(self, req: Request, id: str, body: dict[str, Any], **_: Any) -> Any:  # noqa: A002 - as above
         """Change an animal by a merge patch (RFC 7396); If-Match is required (RFC 6585, 3)."""
+        _merge_patch(req)
         if "HTTP_IF_MATCH" not in req.environ:
             raise faults.PreconditionRequired("A PATCH needs If-Match with the ETag of what it changes.")
         if "tags" in body and not _tagged(req):
@@ -129,13 +135,14 @@ class AnimalsController:
         return _answer(req, self._change(req, id, lambda _: values))
 
     @response(204)
-    @expected_errors(404, 409, 412, 503)
+    @expected_errors(400, 404, 409, 412, 503)
+    @query_schema(schemas.NOTHING)
     def delete(self, req: Request, id: str, **_: Any) -> None:  # noqa: A002 - as above
         """Delete an animal."""
 
         def work(connection: sa.Connection) -> None:
             animal = _find(req, connection, id)
-            _if_match(req, animal)
+            _preconditions(req, animal)
             animals.delete(connection, animal)
 
         self._write(req, work)
@@ -144,6 +151,7 @@ class AnimalsController:
     @response(202)
     @window("1.0", "1.1")
     @expected_errors(400, 404, 409, 503)
+    @query_schema(schemas.NOTHING)
     @body_schema(schemas.ADOPT)
     def adopt(self, req: Request, id: str, body: dict[str, Any], **_: Any) -> Any:  # noqa: A002 - as above
         """Adopt an animal."""
@@ -152,6 +160,7 @@ class AnimalsController:
     @action("adopt")  # type: ignore[no-redef]  # the same name in another window
     @window("1.2")
     @expected_errors(400, 404, 409, 503)
+    @query_schema(schemas.NOTHING)
     @body_schema(schemas.ADOPT)
     def adopt(self, req: Request, id: str, body: dict[str, Any], **_: Any) -> Any:  # noqa: A002, F811 - as above
         """Adopt an animal, and say how it is now."""
@@ -161,6 +170,7 @@ class AnimalsController:
     @response(202)
     @window("1.0", "1.1")
     @expected_errors(400, 404, 409, 503)
+    @query_schema(schemas.NOTHING)
     @body_schema(schemas.RELEASE)
     def release(self, req: Request, id: str, **_: Any) -> Any:  # noqa: A002 - as above
         """Give an animal back."""
@@ -169,6 +179,7 @@ class AnimalsController:
     @action("release")  # type: ignore[no-redef]  # the same name in another window
     @window("1.2")
     @expected_errors(400, 404, 409, 503)
+    @query_schema(schemas.NOTHING)
     @body_schema(schemas.RELEASE)
     def release(self, req: Request, id: str, **_: Any) -> Any:  # noqa: A002, F811 - as above
         """Give an animal back, and say how it is now."""
@@ -193,7 +204,7 @@ class AnimalsController:
     def _change(self, req: Request, id: str, values: Callable[[Animal], dict[str, Any]]) -> Animal:  # noqa: A002 - as above
         def work(connection: sa.Connection) -> Animal:
             animal = _find(req, connection, id)
-            _if_match(req, animal)
+            _preconditions(req, animal)
             return animals.update(connection, animal, values(animal))
 
         return self._write(req, work)
@@ -224,13 +235,29 @@ def _etag(animal: Animal) -> str:
     return f'"{animal["id"]}-{animal["revision"]}"'
 
 
-def _if_match(req: Request, animal: Animal) -> None:
-    """Hold a change against If-Match (RFC 9110, 13.1.1: strong comparison, so a weak tag matches nothing)."""
+def _merge_patch(req: Request) -> None:
+    """Refuse another patch format: what it says would be taken for something else (RFC 5789, 2.2)."""
+    name = mediatypes.content_type(req.environ.get("CONTENT_TYPE", "")).name
+    if name not in (MERGE_PATCH, mediatypes.JSON):
+        raise faults.UnsupportedMediaType(
+            f"A PATCH is a merge patch: {MERGE_PATCH}.",
+            headers={"Accept-Patch": MERGE_PATCH},
+            error="media_type.unsupported",
+        )
+
+
+def _preconditions(req: Request, animal: Animal) -> None:
+    """Hold a change against If-Match (RFC 9110, 13.1.1: strong comparison, so a weak tag matches nothing) and If-None-Match."""
     wanted = req.environ.get("HTTP_IF_MATCH")
-    if wanted is None or wanted.strip() == "*":
-        return
-    if _etag(animal) not in [tag.strip() for tag in wanted.split(",")]:
+    if wanted is not None and wanted.strip() != "*" and _etag(animal) not in _tags(wanted):
         raise faults.PreconditionFailed("The animal has changed: its ETag is not the one in If-Match.")
+    unwanted = req.environ.get("HTTP_IF_NONE_MATCH")
+    if unwanted is not None and {"*", _etag(animal)} & {tag.removeprefix("W/") for tag in _tags(unwanted)}:
+        raise faults.PreconditionFailed("There is an animal, and its ETag is in If-None-Match.")
+
+
+def _tags(header: str) -> list[str]:
+    return [tag.strip() for tag in header.split(",")]
 
 
 def _base(req: Request) -> str:

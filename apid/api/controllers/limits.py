@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from apid.api.controllers.animals import NOBODYS
 from apid.api.db import animals
+from apid.api.schemas.animals import NOTHING
 from apid.wsgi.ratelimit.limitsapp import rate
+from apid.wsgi.validation import query_schema
 
 if TYPE_CHECKING:
     from apid.api.db.connection import Database
@@ -24,6 +26,7 @@ class LimitsController:
         self._database = database
         self._quota = quota
 
+    @query_schema(NOTHING)
     def index(self, req: Request, **_: Any) -> dict[str, Any]:
         """Show the limits."""
         project = req.context.project_id or NOBODYS

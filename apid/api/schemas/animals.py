@@ -45,6 +45,9 @@ PATCH = {
 }
 """A merge patch (RFC 7396): null removes, which only tags can be."""
 
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+"""Of a query string where none is known."""
+
 LIST = {
     "type": "object",
     "properties": {
