@@ -232,6 +232,12 @@ class Row:
             found.append(Flight(line, region[at + 1], starts[entry]))
         return found
 
+    def in_words(self, most: int = 20) -> str:
+        """The requests in flight for a line of the log: the `most` oldest, and how many more; empty without any."""
+        found, now = self.flights(), time.monotonic_ns()
+        told = [f"{one.line} for {one.age(now):.1f} s ({self.request_id(one)})" for one in found[:most]]
+        return "; ".join(told + ([f"and {len(found) - most} more"] if len(found) > most else []))
+
     def request_id(self, flight: Flight) -> str:
         """The request id of a request in flight."""
         return request_id(self.cells[REQUEST_ID_HIGH], self.cells[REQUEST_ID_LOW], flight.number)

@@ -235,13 +235,16 @@ class Effects:
     def _retire(self, action: events.Retire) -> None:
         row = self.board.row(action.row)
         served = int(row.cells[REQUESTS])
+        # a crash is most often some request's work: without its name one is left to guess
+        flights = row.in_words() if action.cause.startswith(("crash", "exit")) else ""
         self.board.fold(row)
         self.rows.pop(action.pid, None)
         self.forget(action.pid)
         expected = action.cause in (events.Cause.RELOAD, events.Cause.STOP, events.Cause.SCALE) or not action.reason
         level = logging.INFO if action.cause in _PLANNED else logging.ERROR
         text = f"worker ended: {action.cause}" + ("" if expected else f": {action.reason}")
-        LOG.log(level, "%s (%d requests)", text, served, extra=log.about(action.slot, action.generation, action.pid))
+        text += f" ({served} requests)" + (f"; requests in flight: {flights}" if flights else "")
+        LOG.log(level, "%s", text, extra=log.about(action.slot, action.generation, action.pid))
         used = {int(self.board.row(index).cells[GENERATION]) for index in self.rows.values()}
         for generation in [g for g in self.settings if g < self.generation and g not in used]:
             del self.settings[generation]
@@ -327,8 +330,7 @@ class Effects:
 
     def _expose(self, action: events.Expose) -> None:
         row = self.board.row(self.rows[action.pid])
-        now = time.monotonic_ns()
-        flights = "; ".join(f"{f.line} for {f.age(now):.1f} s ({row.request_id(f)})" for f in row.flights())
+        flights = row.in_words()
         what = "hung" if action.hung else "stalled"
         text = f"{what}: its hub has not turned for {action.age:.1f} s; requests in flight: {flights or 'none'}"
         self.stacks.take(action.pid)

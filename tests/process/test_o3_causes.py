@@ -53,6 +53,16 @@ def ended(one, cause: str, count: int = 1) -> None:
     one.wait_for_log(rf"worker=\d+ gen=\d+ pid=\d+ worker ended: {cause}\b", count=count)
 
 
+def test_an_end_that_nobody_asked_for_names_the_requests_that_it_took(start):
+    one = start(workers=1)
+    one.allow("worker ended: exit")
+    with pytest.raises(AnswerError):
+        get(one.address, "/exit?who=7")
+    one.wait_for_log(
+        r"worker ended: exit:3 \(0 requests\); requests in flight: GET /exit\?who=7 HTTP/1.1 for \d\.\d s \(req-"
+    )
+
+
 @pytest.mark.slow
 def test_reload_scale_crash_exit_boot_and_stop(start):
     one = start()
