@@ -43,10 +43,11 @@ def test_workers_that_boot_at_once_prepare_it_once(url):
     assert [process.wait(60) for process in running] == [0, 0, 0, 0]
 
 
-def test_the_command_tells_upgrades_and_checks(url):
+def test_the_command_tells_upgrades_and_checks(url, tmp_path):
     assert commands.db(["version"], url) == "none"
     with pytest.raises(ValueError, match=r"has no schema.*apidctl db upgrade"):
         commands.db(["check"], url)
+    assert list(tmp_path.iterdir()) == []  # who only looks makes nothing
     assert commands.db(["upgrade"], url).endswith(f"schema none -> {SCHEMA}")
     assert commands.db(["upgrade"], url).endswith(f"schema {SCHEMA} -> {SCHEMA}")
     assert "as needed" in commands.db(["check"], url)
@@ -54,8 +55,15 @@ def test_the_command_tells_upgrades_and_checks(url):
     with database.engine.connect() as connection, connection.begin():
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     database.dispose()
-    with pytest.raises(ValueError, match="newer than this program"):
-        commands.db(["check"], url)
+    for command in ("check", "upgrade"):
+        with pytest.raises(ValueError, match="newer than this program"):
+            commands.db([command], url)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"zoo\.sqlite: .*file"):
+        commands.db(["upgrade"], f"sqlite:///{tmp_path}/file/zoo.sqlite")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "nosuchdb://x/y", "mysql+nosuchdriver://x/y"])

@@ -41,7 +41,7 @@ def db(argv: Sequence[str], connection: str) -> str:
         return f"{shown}: schema {before or 'none'} -> {migrate.version(database)}"
     except exc.SQLAlchemyError as error:
         raise ValueError(f"{shown}: {error.__cause__ or error}") from error
-    except migrate.SchemaError as error:
+    except (migrate.SchemaError, OSError) as error:
         raise ValueError(f"{shown}: {error}") from error
     finally:
         database.dispose()

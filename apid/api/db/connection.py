@@ -85,8 +85,6 @@ class Database:
             self.url = sa.make_url(url or default_url())
             self.sqlite = self.url.get_backend_name() == "sqlite"
             self._in_memory = self.sqlite and self.url.database in (None, "", ":memory:")
-            if self.sqlite and not self._in_memory:
-                Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             self.engine = sa.create_engine(self.url, **self._options(pool_size))
             self._reader = self.engine.execution_options(apid_write=False)  # the same pool
             self._probe = self._make_probe()
@@ -127,6 +125,20 @@ class Database:
             "keepalives_interval": 3,
             "keepalives_count": 3,
         }
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is an SQLite file that nobody has made yet."""
+        return self.sqlite and not self._in_memory and not Path(str(self.url.database)).exists()
+
+    def make_folder(self) -> None:
+        """Make the folder of an SQLite file where there is none.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self.sqlite and not self._in_memory:
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
 
     def read(self, environ: dict[str, Any], work: Callable[[sa.Connection], T]) -> T:
         """Run `work`, which only reads, each statement for itself.

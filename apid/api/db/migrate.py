@@ -25,6 +25,8 @@ class SchemaError(Exception):
 
 def version(database: Database) -> str:
     """The version of the schema in the database (Alembic's own record); empty when there is none yet."""
+    if database.missing:
+        return ""  # looking must not make a file
     with database.engine.connect() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return ""
@@ -32,10 +34,16 @@ def version(database: Database) -> str:
 
 
 def upgrade(database: Database) -> None:
-    """Bring the schema to the newest version, in one transaction."""
+    """Bring the schema to the newest version, in one transaction.
+
+    Raises:
+        SchemaError: it is newer than this program. OSError: the folder of an SQLite file cannot be made.
+    """
     logging.getLogger("alembic").setLevel(logging.WARNING)  # before it loads, which it logs
     from alembic import command, config
 
+    database.make_folder()
+    _not_newer(version(database))
     settings = config.Config()
     settings.set_main_option("script_location", SCRIPTS.replace("%", "%%"))
     with database.engine.connect() as connection, connection.begin():
@@ -59,15 +67,20 @@ def check(database: Database) -> None:
     found = version(database)
     if found == SCHEMA:
         return
-    if found and found not in known():
-        raise SchemaError(f"the database has schema {found}, which is newer than this program (it knows {SCHEMA})")
+    _not_newer(found)
     raise SchemaError(
         f"the database has {f'schema {found}' if found else 'no schema'}, this program needs {SCHEMA}: run apidctl db upgrade"
     )
 
 
+def _not_newer(found: str) -> None:
+    if found and found not in known():
+        raise SchemaError(f"the database has schema {found}, which is newer than this program (it knows {SCHEMA})")
+
+
 def prepare_sqlite(database: Database) -> None:
     """Bring an SQLite file to the newest version at a start; workers that boot at once wait for each other."""
+    database.make_folder()
     with _alone(database):
         if version(database) != SCHEMA:
             upgrade(database)
