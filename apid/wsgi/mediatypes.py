@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 KEY = "apid.best_content_type"
 NOVA_KEY = "nova.best_content_type"
 JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
+"""RFC 6902: operations, which are no document; read only where a deserializer says so."""
 _LONGEST = 1024
 _PARAMETER = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s"]*)\s*')
 

@@ -151,7 +151,7 @@ class Resource:
         """
         name = mediatypes.content_type(header).name
         reader = self._deserializers.get(name)
-        if reader is None and name.endswith("+json"):
+        if reader is None and name.endswith("+json") and name != mediatypes.JSON_PATCH:
             reader = self._deserializers.get(mediatypes.JSON)
         if reader is None:
             said = (
