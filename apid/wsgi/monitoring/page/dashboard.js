@@ -124,7 +124,8 @@ function show(found) {
   $("version").textContent = found.version;
   $("line").textContent = found.line;
   $("who").textContent = `pid ${found.pid}, up ${duration(found.uptime)}; told by worker ${found.answered_by}`;
-  const [word, kind] = found.degraded ? ["degraded", "bad"] : found.change ? [`${found.change.kind}: ${found.change.step}`, "warn"]
+  const stalled = found.workers.filter((worker) => worker.stalled).length;
+  const [word, kind] = found.degraded ? ["degraded", "bad"] : stalled ? [`${stalled} stalled`, "bad"] : found.change ? [`${found.change.kind}: ${found.change.step}`, "warn"]
     : found.phase === "running" ? ["running", "good"] : [found.phase, "warn"];
   $("state").textContent = word;
   $("state").className = `state ${kind}`;
