@@ -21,7 +21,7 @@ import greenlet
 from apid import scoreboard
 from apid.http import refusal
 from apid.http.file_wrapper import FileWrapper
-from apid.http.input import TURN, ContentInput, Input
+from apid.http.input import ContentInput, Input
 from apid.http.interruptions import ClientGone, ClientSlow, Cut, RequestTimeout
 from apid.http.response import LAST_CHUNK, ResponseError, ResponseHead, chunk
 
@@ -78,7 +78,6 @@ class Exchange:
         "_input",
         "_left",
         "_on_wire",
-        "_pause_at",
         "_silent",
         "close",
         "code",
@@ -101,7 +100,6 @@ class Exchange:
         self._on_wire = False  # the head has been sent
         self._chunked = False
         self._left: int | None = None  # of a declared Content-Length
-        self._pause_at = TURN
         self.close = False
         self.code = 0
         self.sent = 0
@@ -345,10 +343,8 @@ class Exchange:
 
     def _send(self, data: bytes) -> None:
         self.conn.send(data)
-        self.sent = sent = self.sent + len(data)
-        if sent >= self._pause_at:
-            self._pause_at = sent + TURN
-            self.conn.pause()
+        self.sent += len(data)
+        self.conn.moved(len(data))
 
     def _sendfile(self, wrapper: FileWrapper) -> bool:
         """Send a file without reading it; False: it has to be read like any iterable."""

@@ -24,9 +24,6 @@ MOST = 1 << 20
 PROGRESS = 4096
 """Octets within client_socket_timeout that count as progress: one now and then does not (promise S2)."""
 
-TURN = 1 << 20
-"""Octets, either way, after which a transfer that never has to wait lets everybody else have a turn."""
-
 CONTINUE = b"HTTP/1.1 100 Continue\r\n"
 
 
@@ -47,7 +44,6 @@ class Input:
     _held = b""  # received content that has not been asked for, from `_at` on
     _at = 0
     _gained = 0
-    _unpaused = 0
     position = 0
     chunked_input = False
     complete = True
@@ -187,12 +183,9 @@ class Input:
                 raise conn.gone()
             self._gained += len(received)
             if self._gained >= PROGRESS or self.complete:
-                self._unpaused += self._gained
-                self._gained = 0
+                gained, self._gained = self._gained, 0
                 conn.progress()
-                if self._unpaused >= TURN:
-                    self._unpaused = 0
-                    conn.pause()
+                conn.moved(gained)
             if content or self.complete:
                 return content
 

@@ -21,11 +21,13 @@ from eventlet import greenio
 
 from apid import scoreboard
 from apid.http.deadlines import NEVER
-from apid.http.input import TURN
 from apid.http.interruptions import ClientGone
 
 if TYPE_CHECKING:
     from apid.http.service import Service
+
+TURN = 1 << 20
+"""Octets, either way, after which a transfer that never has to wait lets everybody else have a turn."""
 
 GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN}
 
@@ -47,6 +49,7 @@ class Transport:
     __slots__ = (
         "_ended",
         "_local",
+        "_moved",
         "_registered",
         "_writing",
         "address",
@@ -80,6 +83,7 @@ class Transport:
         self._registered = False
         self._writing = False
         self._local = ""
+        self._moved = 0
 
     def ready(self, events: int) -> None:
         """Edges have come; called by the hub."""
@@ -184,11 +188,18 @@ class Transport:
             if sent == 0:
                 break
             done += sent
-            self.pause()  # what the kernel takes at once is about a TURN
+            self.moved(sent)
         return done
 
-    def pause(self) -> None:
-        """Let everything else that is ready go first: a client that is as fast as we are would keep a worker to itself."""
+    def moved(self, count: int) -> None:
+        """So many octets have come or gone: after a TURN of them, let everything else that is ready go first.
+
+        A client that is as fast as we are gives no reason to wait, and would keep the worker to itself.
+        """
+        self._moved += count
+        if self._moved < TURN:
+            return
+        self._moved = 0
         self.pausing = greenlet.getcurrent()
         self.service.hub.soon.append(self._resume)
         try:

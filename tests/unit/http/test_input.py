@@ -129,6 +129,9 @@ class Wire:
     def progress(self):
         pass
 
+    def moved(self, count):
+        pass
+
     def gone(self):
         return ConnectionResetError()
 
