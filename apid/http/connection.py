@@ -266,8 +266,9 @@ class Connection(Transport):
         elif phase is _IDLE or phase is _NEW:
             # A request may have come this moment: it is served. One that comes later is never run.
             self.readable = True
+            served = self.served
             self.advance()
-            if self.phase is phase:
+            if self.phase is phase and self.served == served:
                 self.service.cells[scoreboard.TIMEOUTS] += phase is _NEW
                 self.finish()
         else:
