@@ -344,7 +344,7 @@ class Exchange:
     def _send(self, data: bytes) -> None:
         self.conn.send(data)
         self.sent += len(data)
-        self.conn.moved(len(data))
+        self.conn.moved()
 
     def _sendfile(self, wrapper: FileWrapper) -> bool:
         """Send a file without reading it; False: it has to be read like any iterable."""

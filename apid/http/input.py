@@ -183,9 +183,9 @@ class Input:
                 raise conn.gone()
             self._gained += len(received)
             if self._gained >= PROGRESS or self.complete:
-                gained, self._gained = self._gained, 0
+                self._gained = 0
                 conn.progress()
-                conn.moved(gained)
+            conn.moved()
             if content or self.complete:
                 return content
 

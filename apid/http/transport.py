@@ -26,8 +26,8 @@ from apid.http.interruptions import ClientGone
 if TYPE_CHECKING:
     from apid.http.service import Service
 
-TURN = 1 << 20
-"""Octets, either way, after which a transfer that never has to wait lets everybody else have a turn."""
+TURN = 0.01
+"""Seconds for which a transfer that never has to wait goes on before everybody else has a turn."""
 
 GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN}
 
@@ -49,8 +49,8 @@ class Transport:
     __slots__ = (
         "_ended",
         "_local",
-        "_moved",
         "_registered",
+        "_turn",
         "_writing",
         "address",
         "buffer",
@@ -83,7 +83,7 @@ class Transport:
         self._registered = False
         self._writing = False
         self._local = ""
-        self._moved = 0
+        self._turn = 0.0
 
     def ready(self, events: int) -> None:
         """Edges have come; called by the hub."""
@@ -177,7 +177,7 @@ class Transport:
         done = 0
         while done < count:
             try:
-                sent = os.sendfile(self.sock.fileno(), fd, offset + done, min(count - done, TURN))
+                sent = os.sendfile(self.sock.fileno(), fd, offset + done, min(count - done, 1 << 20))
             except BlockingIOError:
                 self._await_room()
                 continue
@@ -188,24 +188,24 @@ class Transport:
             if sent == 0:
                 break
             done += sent
-            self.moved(sent)
+            self.moved()
         return done
 
-    def moved(self, count: int) -> None:
-        """So many octets have come or gone: after a TURN of them, let everything else that is ready go first.
+    def moved(self) -> None:
+        """Octets have come or gone: now and then, let everything else that is ready go first.
 
-        A client that is as fast as we are gives no reason to wait, and would keep the worker to itself.
+        A client that is as fast as the application gives no reason to wait, and would have the worker to itself until that one
+        looks hung.
         """
-        self._moved += count
-        if self._moved < TURN:
+        if time.monotonic() < self._turn:
             return
-        self._moved = 0
         self.pausing = greenlet.getcurrent()
         self.service.hub.soon.append(self._resume)
         try:
             self.service.hub.switch()
         finally:
             self.pausing = None
+        self._turn = time.monotonic() + TURN
 
     def _resume(self) -> None:
         if self.pausing is not None:  # it may have been ended from outside meanwhile

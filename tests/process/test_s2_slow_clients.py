@@ -1,6 +1,8 @@
-"""S2: each kind of slow client is cut at its own deadline, and others do not notice."""
+"""S2: each kind of slow client is cut at its own deadline, and others do not notice; nor do they of a very fast one."""
 
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -101,6 +103,45 @@ def test_an_application_that_computes_does_not_use_up_the_clients_time(engine):
 def _closed(engine):
     with Connection(engine.address) as one:
         return one.request(path="/last").json()["closed"]
+
+
+def test_a_request_that_comes_in_time_keeps_its_connection_however_late_the_worker_sees_it(engine):
+    with Connection(engine.address) as idle, Connection(engine.address) as busy:
+        idle.request()
+        busy.send(request_bytes(path="/block?2"))  # nothing else runs, longer than keepalive_timeout
+        time.sleep(0.5)
+        idle.send(request_bytes())
+        answer = idle.answer()
+        assert (answer.status, answer.closes) == (200, False)
+        assert not idle.ended()
+        assert idle.request().status == 200
+
+
+GREEDY = """
+import socket, sys
+one, request = socket.create_connection((sys.argv[1], int(sys.argv[2]))), sys.stdin.buffer.read()
+print("begin", flush=True)
+one.sendall(request)
+while one.recv(1 << 20): pass
+"""
+
+
+@pytest.mark.parametrize(("path", "size"), [("/drops?300000", 0), ("/sips", 50_000_000)], ids=["reads", "sends"])
+def test_a_client_as_fast_as_the_application_is_not_served_alone(engine, path, size):
+    request = request_bytes("POST", path, headers={"Connection": "close"}, body=b"x" * size)
+    command = [sys.executable, "-c", GREEDY, *map(str, engine.address)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as greedy, Connection(engine.address) as other:
+        greedy.stdin.write(request)
+        greedy.stdin.close()
+        assert greedy.stdout.readline() == b"begin\n"
+        served = 0
+        while greedy.poll() is None:
+            served += other.request().status == 200
+            time.sleep(0.01)
+    wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 0)
+    assert greedy.returncode == 0
+    assert served > 12  # a handful, of before and after, where it has to wait for the other's end
 
 
 def test_silence_is_closed_without_an_answer(engine):

@@ -138,6 +138,19 @@ def slowly(env, start):
     return echo(env, start)
 
 
+def drops(env, start):
+    start("200 OK", TEXT)
+    return Body(b"drop" for _ in range(int(env["QUERY_STRING"])))
+
+
+def sips(env, start):
+    count = 0
+    while env["wsgi.input"].read(100):
+        count += 1
+    start("200 OK", TEXT)
+    return [str(count).encode()]
+
+
 def endless(env, start):
     start("200 OK", TEXT)
 
@@ -208,6 +221,14 @@ def sleep(env, start):
     return [b"slept"]
 
 
+def block(env, start):
+    from eventlet import patcher
+
+    patcher.original("time").sleep(float(env["QUERY_STRING"]))
+    start("200 OK", TEXT)
+    return [b"blocked"]
+
+
 def swallow(env, start):
     import eventlet
 
@@ -276,6 +297,8 @@ PATHS = {
     "/big-list": big_list,
     "/big-file": big_file,
     "/slowly": slowly,
+    "/drops": drops,
+    "/sips": sips,
     "/endless": endless,
     "/file": file,
     "/text-file": opened(__file__, "r"),
@@ -293,6 +316,7 @@ PATHS = {
     "/renames": renames,
     "/websocket": websocket,
     "/sleep": sleep,
+    "/block": block,
     "/swallow": swallow,
     "/continue-fields": with_continue_fields,
     "/last": last,

@@ -112,7 +112,7 @@ def test_what_an_application_does_to_its_environ_harms_only_itself(engine, conne
     assert re.fullmatch(r"req-[0-9a-f-]{36}", answer.header("X-Openstack-Request-Id"))
     assert connection.rest() == b""
     lines = wait_for(lambda: (text := engine.access_log.read_text()).count("/renames") and text.splitlines())
-    assert all(re.search(r'^\S+ - - \[.*\] "[^"]*" \d+ \d+ [\d.]+ req-[0-9a-f-]{36}$', line) for line in lines), lines
+    assert all(re.search(r'^\S+ - \S+ \[.*\] "[^"]*" \d+ \d+ [\d.]+ req-[0-9a-f-]{36}$', line) for line in lines), lines
 
 
 def test_an_error_in_the_middle_breaks_the_chunks(engine):
