@@ -271,8 +271,13 @@ class Connection(Transport):
             if self.phase is phase and self.served == served:
                 self.service.cells[scoreboard.TIMEOUTS] += phase is _NEW
                 self.finish()
+        elif phase < _NEW:
+            self.service.cells[scoreboard.TIMEOUTS] += 1
+            self.readable = (
+                True  # part of a PROXY header has been looked at and not taken: left there, it would be a reset
+            )
+            self.finish()
         else:
-            self.service.cells[scoreboard.TIMEOUTS] += phase < _NEW
             self.end()
 
     def drain(self, now: float) -> None:

@@ -2,10 +2,13 @@
 
 import ipaddress
 
+import pytest
+
+from apid import scoreboard
 from apid.conf.settings import Http
 from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
-from tests.support.engine import serving
+from tests.support.engine import serving, wait_for
 
 HERE = (ipaddress.ip_network("127.0.0.0/8"),)
 ELSEWHERE = (ipaddress.ip_network("192.0.2.0/24"),)
@@ -26,6 +29,16 @@ def test_proxy_protocol_of_a_trusted_peer():
         with Connection(engine.address) as one:
             answer = one.request()
             assert (answer.status, answer.closes) == (400, True)
+
+
+@pytest.mark.parametrize("part", [b"", b"PROXY TCP4 192.0.2.1"])
+def test_a_proxy_header_that_does_not_come_is_an_end_without_a_reset(part):
+    settings = Http(proxy_protocol=True, trusted_proxies=HERE, header_timeout=0.5)
+    with serving(framing.app, settings) as engine, Connection(engine.address) as one:
+        one.send(part)
+        assert one.sock.recv(1) == b""
+        assert wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 0)
+        assert engine.total(scoreboard.TIMEOUTS) == 1
 
 
 def test_proxy_protocol_of_a_stranger_is_no_request():
