@@ -91,6 +91,18 @@ def test_of_many_who_create_one_name_over_two_workers_one_succeeds(tmp_path, url
         assert len(json.loads(get(running.address, "/v1/animals").body)["animals"]) == 5
 
 
+def test_a_quota_holds_for_many_at_once_over_two_workers(tmp_path, url):
+    paste = tmp_path / "quota.ini"
+    paste.write_text(SHIPPED.read_text().replace("use = egg:apid#api\n", "use = egg:apid#api\nquota_animals = 12\n"))
+    one = daemon(tmp_path, url)
+    one.sections["paste_deploy"] = {"config_file": paste}
+    one.write_config()
+    with upgraded(one) as running:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            codes = list(pool.map(lambda number: post(running.address, f"name{number}"), range(48)))
+        assert sorted(codes) == [201] * 12 + [403] * 36
+
+
 def test_an_outage_is_503_and_ends_without_a_restart(tmp_path, postgres, url):
     with upgraded(daemon(tmp_path, url)) as running:
         assert post(running.address, "before the outage") == 201

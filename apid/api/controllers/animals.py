@@ -104,7 +104,7 @@ class AnimalsController:
         project = _project(req)
 
         def work(connection: sa.Connection) -> Animal:
-            if 0 <= self._quota <= animals.count(connection, project):
+            if not animals.fits(connection, project, self._quota):
                 raise faults.Forbidden(f"Quota exceeded: {self._quota} animals.", error="quota.exceeded")
             return animals.create(connection, project, body["animal"])
 

@@ -118,6 +118,13 @@ _FIND_IN_PROJECT = _FIND.where(animals.c.project_id == sa.bindparam("is_project_
 _COUNT = sa.select(sa.func.count()).select_from(animals).where(animals.c.project_id == sa.bindparam("is_project_id"))
 
 
+_ALONE = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("the_key", type_=sa.Text()), 0)))
+"""Until the end of the transaction."""
+
+CLOSE = 1000
+"""Animals below the quota from which they are counted one after another; more than are ever created at one instant."""
+
+
 def find(connection: sa.Connection, project: str | None, id: str) -> Animal | None:  # noqa: A002 - the column's name
     """One animal of a project (any project: None), or None."""
     if "\0" in id:  # PostgreSQL's text cannot have it
@@ -132,6 +139,21 @@ def find(connection: sa.Connection, project: str | None, id: str) -> Animal | No
 def count(connection: sa.Connection, project: str) -> int:
     """How many animals a project has."""
     return int(connection.execute(_COUNT, {"is_project_id": project}).scalar_one())
+
+
+def fits(connection: sa.Connection, project: str, quota: int) -> bool:
+    """Whether a project may have one more; -1 is unlimited.
+
+    What others create at this instant cannot be counted before they commit. SQLite has one writer at a time; elsewhere those
+    who are close to the quota wait for each other, and nobody else does.
+    """
+    if quota < 0:
+        return True
+    used = count(connection, project)
+    if connection.dialect.name == "postgresql" and quota - CLOSE < used < quota:
+        connection.execute(_ALONE, {"the_key": project})
+        used = count(connection, project)
+    return used < quota
 
 
 def create(connection: sa.Connection, project: str, values: Mapping[str, Any]) -> Animal:
