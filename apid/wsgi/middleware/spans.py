@@ -17,6 +17,7 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from apid.wsgi.middleware.opentelemetry import Options
+from apid.wsgi.middleware.traceparent import BEGUN
 
 _WRAPPED = ("_app", "app", "application", "_application", "wrapped_app")
 """Names under which filters keep what is behind them."""
@@ -39,13 +40,16 @@ class Spans:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
-        carrier = {name: environ[key] for name, key in _CARRIED if key in environ}
+        begun = BEGUN in environ
+        carrier = {} if begun else {name: environ[key] for name, key in _CARRIED if key in environ}
         span = self._tracer.start_span(
             environ["REQUEST_METHOD"],
             context=propagate.extract(carrier),
             kind=SpanKind.SERVER,
             attributes=_attributes(environ),
         )
+        if begun:
+            _rename(environ, span.get_span_context())
 
         def start(status, headers, exc_info=None):  # type: ignore[no-untyped-def] # StartResponse is a protocol with an optional argument
             code = int(status[:3])
@@ -121,6 +125,13 @@ def _spanned(app: WSGIApplication, tracer: trace.Tracer) -> WSGIApplication:
             setattr(app, name, _spanned(behind, tracer))
             break
     return _Part(app, tracer)
+
+
+def _rename(environ: WSGIEnvironment, span: trace.SpanContext) -> None:
+    """Let what stands behind see the trace that is recorded, not the one that the traceparent filter began before."""
+    trace_id, span_id = f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    environ["apid.trace_id"], environ["apid.parent_id"] = trace_id, span_id
+    environ["HTTP_TRACEPARENT"] = f"00-{trace_id}-{span_id}-{span.trace_flags:02x}"
 
 
 def _attributes(environ: WSGIEnvironment) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from apid.wsgi.factory import filter_factory, option
 
 LOG = logging.getLogger(__name__)
 
+BEGUN = "apid.trace_begun"
+"""In the environ of a request whose trace begins here: there is no caller whose word on sampling counts."""
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO}
 
 # 3.2.2 of the Recommendation: lower case only; version ff is invalid, and so are ids of zeros. A later version may append
@@ -51,6 +54,7 @@ class Traceparent:
             trace, parent = os.urandom(16).hex(), os.urandom(8).hex()
             environ["HTTP_TRACEPARENT"] = f"00-{trace}-{parent}-00"
             environ.pop("HTTP_TRACESTATE", None)
+            environ[BEGUN] = True
             text = "trace %s begins here, span %s"
         else:
             trace, parent, text = found[2], found[3], "trace %s, called by span %s"

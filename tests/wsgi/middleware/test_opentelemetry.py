@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from apid.wsgi.middleware import traceparent
 from apid.wsgi.middleware.opentelemetry import factory
 from tests.wsgi.middleware.wire import Seen, ask
 
@@ -135,3 +136,15 @@ def test_a_worker_that_drains_sends_what_it_has(spans, monkeypatch):
 def test_nothing_of_it_is_imported_without_the_filter():
     code = "import sys, apid.api.app, apid.wsgi.middleware.requestid; sys.exit('opentelemetry' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
+
+
+def test_a_trace_that_the_traceparent_filter_begins_is_recorded_under_one_id(spans):
+    behind = Seen()
+    answer = ask(lambda app: traceparent.factory({})(wrap(app)), behind, "/things")
+    assert answer.status == 200
+    request = spans()[-1]
+    assert request.parent is None
+    trace_id, span_id = f"{request.context.trace_id:032x}", f"{request.context.span_id:016x}"
+    assert behind.environ["HTTP_TRACEPARENT"] == f"00-{trace_id}-{span_id}-{request.context.trace_flags:02x}"
+    assert request.context.trace_flags & 1  # sampled: nobody has said otherwise
+    assert (behind.environ["apid.trace_id"], behind.environ["apid.parent_id"]) == (trace_id, span_id)
