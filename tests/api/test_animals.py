@@ -273,7 +273,8 @@ def test_the_extension_is_listed(client):
     assert [extension["alias"] for extension in listed] == ["apid-days"]
 
 
-def test_a_database_that_is_away_is_503_with_retry_after_and_comes_back(tmp_path, database, client):
+def test_a_database_that_is_away_is_503_with_retry_after_and_comes_back(tmp_path, database, client, caplog):
+    caplog.set_level("INFO", logger="apid.api.db.connection")
     create(client)
     file = tmp_path / "zoo.sqlite"
     with database.engine.connect() as blocker:
@@ -288,6 +289,11 @@ def test_a_database_that_is_away_is_503_with_retry_after_and_comes_back(tmp_path
     assert answer.code == 503
     assert answer.headers["Retry-After"] == "5"
     assert str(tmp_path) not in answer.body.decode()
+    assert [client.get("/animals").code for _ in range(5)] == [503] * 5
     file.rmdir()
     (tmp_path / "away").rename(file)
     assert len(client.get("/animals").json["animals"]) == 1
+    assert client.get("/animals").code == 200
+    away, again = [record.getMessage() for record in caplog.records]  # one incident, not a line for each request
+    assert away.startswith("the database is not available: ")
+    assert again.startswith("the database is available again, after ")

@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +38,9 @@ BUSY = 5.0
 
 RETRY_AFTER = 5
 """Seconds after which a client may try again when the database is away."""
+
+REMINDER = 30.0
+"""Seconds between two lines of the log about the same outage."""
 
 PATIENCE = 2.0
 """Seconds that a health check waits for the database; less than load balancers wait for the health check."""
@@ -90,6 +94,7 @@ class Database:
             self._probe = self._make_probe()
         except (exc.ArgumentError, ImportError) as error:
             raise ValueError(f"database address {url!r}: {error}") from error
+        self._away_since = self._silent_until = 0.0
         self._in_place: InPlace | None = None
         event.listen(
             self.engine, "begin", functools.partial(_on_begin, statement="BEGIN IMMEDIATE" if self.sqlite else "BEGIN")
@@ -172,15 +177,28 @@ class Database:
     def _run(self, environ: dict[str, Any], work: Callable[[sa.Connection], T], *, write: bool) -> T:
         offload: Callable[..., T] | None = environ.get("apid.offload") if self.sqlite else None
         try:
-            if offload is not None:
-                return offload(self._transact, work, write)
-            return self._transact(work, write)
+            result = offload(self._transact, work, write) if offload is not None else self._transact(work, write)
         except exc.DataError as error:
             raise faults.BadRequest("A value is too long, or has characters that the database cannot keep.") from error
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            # The driver's text may name hosts and users: it is for the log, the client gets the sentence.
-            LOG.warning("the database is not available: %s", str(error.__cause__ or error).strip())
+            self._note(error)
             raise DatabaseDown from error
+        if self._away_since:
+            LOG.info("the database is available again, after %.0f s", time.monotonic() - self._away_since)
+            self._away_since = 0.0
+        return result
+
+    def _note(self, error: Exception) -> None:
+        """Log an outage when it begins and every REMINDER seconds while it lasts; requests are too many to log it for each.
+
+        The driver's text may name hosts and users: it is for the log, the client gets the sentence.
+        """
+        now = time.monotonic()
+        level = logging.DEBUG
+        if now >= self._silent_until:
+            level, self._silent_until = logging.WARNING, now + REMINDER
+            self._away_since = self._away_since or now
+        LOG.log(level, "the database is not available: %s", str(error.__cause__ or error).strip())
 
     def _transact(self, work: Callable[[sa.Connection], T], write: bool) -> T:
         try:
@@ -226,7 +244,7 @@ class Database:
             else:
                 self._look()
         except exc.SQLAlchemyError as error:
-            LOG.warning("the database is not available: %s", str(error.__cause__ or error).strip())
+            self._note(error)
             raise DatabaseDown from error
 
     def dispose(self) -> None:
