@@ -78,6 +78,10 @@ class FaultWrapper:
         return _Guarded(body, self, environ, start_response)
 
     def _answer(self, exc: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if getattr(environ.get("eventlet.input"), "failure", None) is exc:
+            # The content cannot be read, says the server: broken framing, a client that has left or is too slow. That is no fault
+            # of the application's, and the server knows the answer.
+            raise exc
         if not faults.is_answer(exc):
             method, path = environ.get("REQUEST_METHOD"), environ.get("PATH_INFO", "")
             log.error("%s: %s %r failed", requestid.of(environ), method, path, exc_info=exc)
