@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Makes and updates the checkout's .venv; sourced by the other programs here, never run by itself.
 #   ensure_venv EXTRA    EXTRA is '' (run time) or an extra of pyproject.toml, such as 'test'
-# A stamp holds a hash of pyproject.toml and the interpreter's version, so a second call costs one comparison.
+# A stamp holds a hash of pyproject.toml and of this file, and where the checkout is, so a second call costs one comparison.
 # shellcheck disable=SC3043
 
 die() { echo "$name: $*" >&2; exit 1; }
@@ -19,7 +19,7 @@ find_python() {
 ensure_venv() {
     extra=$1
     venv=${APID_VENV:-$top/.venv}
-    want="$(cksum < "$top/pyproject.toml") $top"
+    want="$(cat "$top/pyproject.toml" "$top/bin/_venv.sh" | cksum) $top"
     stamp="$venv/.apid-stamp${extra:+-$extra}"
     [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
     (
