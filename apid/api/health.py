@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from wsgiref.types import WSGIEnvironment
 
-from apid.api.db.connection import SHARED, DatabaseDown
+from apid.api.db.connection import SHARED
 
 
 def database(environ: WSGIEnvironment) -> str:
     """The reason why this process should get no requests; empty when every database that it uses answers."""
-    try:
-        for one in SHARED:
-            one.ping(environ)
-    except DatabaseDown:
-        return "DATABASE NOT AVAILABLE"
-    return ""
+    return "" if all(one.available(environ) for one in SHARED) else "DATABASE NOT AVAILABLE"

@@ -115,8 +115,10 @@ def test_an_outage_is_503_and_ends_without_a_restart(tmp_path, postgres, url):
                 assert answer.header("Retry-After") == "5"
                 assert b"secret" not in answer.body
                 assert str(postgres.directory).encode() not in answer.body
+            wait_until(lambda: get(running.address, "/healthcheck").status == 503, "the health check says so", 10)
         finally:
             postgres.start()
+        wait_until(lambda: get(running.address, "/healthcheck").status == 200, "the health check says so", 10)
         wait_until(
             lambda: post(running.address, f"after {time.monotonic()}") == 201, "animals can be created again", 10
         )

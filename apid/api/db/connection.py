@@ -39,6 +39,9 @@ BUSY = 5.0
 RETRY_AFTER = 5
 """Seconds after which a client may try again when the database is away."""
 
+FRESH = 1.0
+"""Seconds for which the answer of a health check holds: anybody may ask it, and each look is a connection of its own."""
+
 REMINDER = 30.0
 """Seconds between two lines of the log about the same outage."""
 
@@ -95,6 +98,7 @@ class Database:
         except (exc.ArgumentError, ImportError) as error:
             raise ValueError(f"database address {url!r}: {error}") from error
         self._away_since = self._silent_until = 0.0
+        self._available, self._looked = True, -FRESH
         self._in_place: InPlace | None = None
         event.listen(
             self.engine, "begin", functools.partial(_on_begin, statement="BEGIN IMMEDIATE" if self.sqlite else "BEGIN")
@@ -228,6 +232,17 @@ class Database:
             if write:
                 connection.commit()
             return result
+
+    def available(self, environ: dict[str, Any]) -> bool:
+        """Whether the database answers, or did within the last FRESH seconds; who asks meanwhile gets the answer before."""
+        if time.monotonic() >= self._looked + FRESH:
+            self._looked = time.monotonic()
+            try:
+                self.ping(environ)
+                self._available = True
+            except DatabaseDown:
+                self._available = False
+        return self._available
 
     def ping(self, environ: dict[str, Any]) -> None:
         """See whether the database answers and has a schema, on a connection of its own.
