@@ -136,10 +136,9 @@ def _inline(settings: Settings, listeners: Listeners) -> NoReturn:
     sockets = {one.name: listeners.of(one) for one in settings.listeners}
     ticket = channel.Ticket(0, 1, settings, sockets, None, board, row)
     setproctitle.setproctitle("apid: inline")
-    try:
-        _run_worker(ticket)
-    finally:
-        listeners.close()
+    from apid.worker import boot
+
+    boot.run(ticket, at_end=listeners.close)
 
 
 def check_program() -> None:

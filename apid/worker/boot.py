@@ -18,6 +18,7 @@ import socket
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,8 +32,11 @@ STACKS = signal.SIGUSR2
 """The parent asks for this worker's stack with it; faulthandler answers in C, whatever the interpreter is doing."""
 
 
-def run(ticket: channel.Ticket) -> NoReturn:
-    """Be a worker until the end of this process; called with all signals blocked, right after the fork."""
+def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoReturn:
+    """Be a worker until the end of this process; called with all signals blocked, right after the fork.
+
+    `at_end` is for who serves inline: os._exit runs no `finally` of the caller.
+    """
     try:
         code = _live(ticket)
     except ApidError as error:
@@ -42,6 +46,8 @@ def run(ticket: channel.Ticket) -> NoReturn:
         reason = f"the worker failed: {type(error).__name__}: {error}"
         _last_words(ticket, channel.BootFailed("crash", reason, traceback.format_exc()))
         code = ExitCode.BUG
+    if at_end is not None:
+        at_end()
     finally_flush()
     os._exit(code)
 

@@ -77,6 +77,14 @@ def test_inline_without_a_fork(daemon):
     assert one.stop() == 0
 
 
+def test_inline_takes_the_file_of_its_unix_socket_away(daemon, tmp_path):
+    path = tmp_path / "inline.sock"
+    one = daemon(paste=pipeline("hello"), workers=0, bind=f"unix:{path}").start()
+    assert path.is_socket()
+    assert one.stop() == 0
+    assert not path.exists()
+
+
 def test_the_pid_file_names_the_parent_while_it_lives(daemon, tmp_path):
     path = tmp_path / "apid.pid"
     one = daemon(paste=pipeline("hello"), pid_file=path).start()
