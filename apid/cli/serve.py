@@ -23,6 +23,7 @@ from apid.parent.listeners import Listeners
 from apid.parent.loop import Loop
 from apid.parent.plan import Plan
 from apid.posix import processes, systemd
+from apid.posix.pidfile import PidFile
 from apid.scoreboard import Scoreboard
 
 LOG = logging.getLogger("apid")
@@ -135,10 +136,18 @@ def _inline(settings: Settings, listeners: Listeners) -> NoReturn:
     row.clear()
     sockets = {one.name: listeners.of(one) for one in settings.listeners}
     ticket = channel.Ticket(0, 1, settings, sockets, None, board, row)
+    pid_file = PidFile(settings.daemon.pid_file) if settings.daemon.pid_file else None
+    if settings.daemon.control_socket:
+        LOG.warning("no control socket at %s: workers = 0 serves without a parent", settings.daemon.control_socket)
     setproctitle.setproctitle("apid: inline")
     from apid.worker import boot
 
-    boot.run(ticket, at_end=listeners.close)
+    def at_end() -> None:
+        listeners.close()
+        if pid_file is not None:
+            pid_file.remove()
+
+    boot.run(ticket, at_end=at_end)
 
 
 def check_program() -> None:

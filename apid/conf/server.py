@@ -7,6 +7,7 @@ import os
 from oslo_config import cfg
 
 from apid.conf.declare import option, options
+from apid.conf.settings import MOST_WORKERS
 from apid.conf.types import Bind, Count, FilePath, Host, Names, Seconds, Size, Text, Umask, Workers
 
 MAX_DEFAULT_WORKERS = 8
@@ -47,7 +48,7 @@ OPTS: list[cfg.Opt] = [
     ),
     option(
         "workers",
-        Workers(0, 4096),
+        Workers(0, MOST_WORKERS),
         None,
         "Worker processes. The default, also spelled auto, is the number of CPUs that apid may use, at most 8. "
         "0 serves inline: one process that forks nothing, for debugging.",

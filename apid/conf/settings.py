@@ -100,6 +100,10 @@ class Log:
     log_config_append: str | None = None
 
 
+MOST_WORKERS = 200
+"""Two generations of them, and what still drains, fit into the scoreboard."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Daemon:
     """What the parent needs to know."""

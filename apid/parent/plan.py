@@ -252,6 +252,8 @@ class Plan:
                 actions += self._started("some workers are still missing")
             else:
                 text = f"no worker became ready within {state.daemon.startup_timeout:g} s (startup_timeout)"
+                for child in state.children:
+                    child.cause = child.cause or Cause.BOOT
                 actions += ending.give_up(state, ExitCode.NO_WORKER, text, "", now)
         return actions
 

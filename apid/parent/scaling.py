@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from apid.conf.settings import MOST_WORKERS
 from apid.parent import events
 from apid.parent.events import Action, Asked, Say
 from apid.parent.phases import Command
-from apid.parent.state import MOST_WORKERS, State
+from apid.parent.state import State
 
 
 def ask(state: State, event: Asked) -> list[Action]:

@@ -15,9 +15,6 @@ from apid.parent.events import Cause
 from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command, Phase
 
-MOST_WORKERS = 200
-"""Two generations of them, and what still drains, fit into the scoreboard."""
-
 
 class Step(enum.StrEnum):
     """How far a change has come."""

@@ -102,6 +102,7 @@ def test_4_when_no_worker_ever_became_ready(daemon, tmp_path, how):
     one = daemon(paste=pipeline("bad_at_load", how=tmp_path / "how"), startup_timeout=2, workers=1).launch()
     assert one.wait(60) == 4
     assert "no worker" in one.log()
+    assert "worker ended: stop" not in one.log(), "why a worker ended is why the start failed"
     one.allow(".")
 
 

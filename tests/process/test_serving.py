@@ -70,11 +70,13 @@ def test_a_stale_unix_socket_is_replaced_and_a_living_one_is_not(daemon, tmp_pat
     assert one.stop() == 0
 
 
-def test_inline_without_a_fork(daemon):
-    one = daemon(paste=pipeline("hello"), workers=0).start()
-    assert pid_in(get(one.address)) == one.pid
+def test_inline_without_a_fork(daemon, tmp_path):
+    path = tmp_path / "apid.pid"
+    one = daemon(paste=pipeline("hello"), workers=0, pid_file=path).start()
+    assert pid_in(get(one.address)) == one.pid == int(path.read_text())
     assert one.worker_pids() == []
     assert one.stop() == 0
+    assert not path.exists()
 
 
 def test_inline_takes_the_file_of_its_unix_socket_away(daemon, tmp_path):
