@@ -69,12 +69,12 @@ def response(refusal: Refusal, request_id: str, date: bytes = b"") -> bytes:
     """
     name = FAULT_NAMES.get(refusal.status, FALLBACK_NAME)
     message = refusal.reason[:1].upper() + refusal.reason[1:]
-    body = json.dumps({name: {"code": refusal.status, "message": message}}).encode("ascii")
+    body = json.dumps({name: {"code": refusal.status, "message": message, "request_id": request_id}}).encode("ascii")
     lines = [f"HTTP/1.1 {refusal.status} {refusal.phrase}".encode("ascii")]
     if date:
         lines.append(b"Date: " + date)
     lines += [
-        b"Content-Type: application/json",
+        b"Content-Type: application/json; charset=UTF-8",
         b"Content-Length: %d" % len(body),
         b"X-Openstack-Request-Id: " + request_id.encode("latin-1"),
         b"Connection: close",

@@ -60,6 +60,7 @@ def judge_refusal(answer, statuses):
     assert answer.header("Server") is None
     (fault,) = answer.json().values()
     assert fault["code"] == answer.status
+    assert fault["request_id"] == answer.header("X-Openstack-Request-Id")
 
 
 @pytest.mark.parametrize("cut", [in_one_piece, octet_by_octet], ids=lambda cut: cut.__name__)
