@@ -111,6 +111,9 @@ class Resource:
 
     def _perform(self, request: Request, environ: WSGIEnvironment) -> tuple[Operation, Any]:
         """Find the method, read what it takes, call it."""
+        text = environ.get("QUERY_STRING", "")
+        if "%" in text or not text.isascii():
+            _ = request.query  # one that is not UTF-8 is refused, also by a method that never looks at it
         variables = dict(environ["wsgiorg.routing_args"][1])
         variables.pop("controller", None)
         name = variables.pop("action", None)

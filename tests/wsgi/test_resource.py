@@ -343,7 +343,9 @@ def test_a_chunked_body_is_read_where_the_server_ends_it():
     assert json.loads(b"".join(body))["body"] == [1]
 
 
-@pytest.mark.parametrize("path", ["/animals/%ff", "/%c3", "/animals?legs=%ff", "/animals?%ff=1", "/animals?legs=\xff"])
+@pytest.mark.parametrize(
+    "path", ["/animals/%ff", "/%c3", "/animals?legs=%ff", "/animals?%ff=1", "/animals?legs=\xff", "/animals/7?x=%ff"]
+)
 def test_bad_utf8_is_400(zoo, path):
     answer = zoo.get(path)
     assert answer.code == 400
