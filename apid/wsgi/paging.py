@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from apid.wsgi.request import Request
 
 MAX_LIMIT = 1000
-_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
+_LARGEST = 2**63 - 1
+"""As in bodies: what fits in 64 bits. Clients say it (sys.maxsize) when they mean all."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,6 @@ def unknown_marker(marker: str) -> faults.BadRequest:
 
 def _number(query: dict[str, list[str]], name: str) -> int:
     text = query.get(name, ["0"])[-1]
-    if not _NUMBER.fullmatch(text):
-        raise faults.BadRequest(f"{name} is {text[:64]!r}; it must be an integer, zero or more.")
+    if not _NUMBER.fullmatch(text) or int(text) > _LARGEST:
+        raise faults.BadRequest(f"{name} is {text[:64]!r}; it must be an integer from 0 to {_LARGEST}.")
     return int(text)
