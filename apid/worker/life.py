@@ -58,7 +58,8 @@ class Life:
         self._report = report
         self._inline = ticket.channel is None
         self._leave: event.Event = event.Event()
-        self._bell = signals.SignalSocket(SIGNALS)
+        # A forked worker writes its stacks at USR2 (faulthandler); inline nobody asks for them, and the default would end it.
+        self._bell = signals.SignalSocket((*SIGNALS, signal.SIGUSR2) if self._inline else SIGNALS)
         self._channel = greenio.GreenSocket(ticket.channel) if ticket.channel is not None else None
         settings = ticket.settings
         self._engine = Engine(

@@ -79,6 +79,16 @@ def test_inline_without_a_fork(daemon, tmp_path):
     assert not path.exists()
 
 
+def test_inline_survives_the_signals_that_are_for_a_parent(daemon):
+    one = daemon(paste=pipeline("hello"), workers=0).start()
+    for name in ("SIGHUP", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGWINCH"):
+        one.signal(getattr(signal, name))
+        one.wait_for_log(f"{name} has no meaning when serving inline")
+    one.signal(signal.SIGUSR1)
+    assert pid_in(get(one.address)) == one.pid
+    assert one.stop() == 0
+
+
 def test_inline_takes_the_file_of_its_unix_socket_away(daemon, tmp_path):
     path = tmp_path / "inline.sock"
     one = daemon(paste=pipeline("hello"), workers=0, bind=f"unix:{path}").start()
