@@ -171,8 +171,8 @@ class Values:
                 try:
                     value = conf[name[0]][opt.dest] if name[0] else conf[opt.dest]
                     self._all[name] = Value(*name, self._anchored(name, opt, value, origin), raw, origin)
-                except ValueError as error:
-                    errors.append(self._complaint(name, opt, error.__context__ or error))
+                except (ValueError, cfg.NoSuchOptError, cfg.NoSuchGroupError, RecursionError) as error:
+                    errors.append(self._complaint(name, opt, error))
         if errors:
             raise ConfigError("\n".join(errors))
 
@@ -209,8 +209,12 @@ class Values:
             return "", Origin()
         return ",".join(item.value for item in found), _origin_of(found[-1], name)
 
-    def _complaint(self, name: Name, opt: cfg.Opt, cause: BaseException) -> str:
+    def _complaint(self, name: Name, opt: cfg.Opt, error: BaseException) -> str:
         raw, origin = self._origin(name, opt)
+        if not isinstance(error, ValueError):
+            if name == ("database", "connection"):  # the name after the $ may be the end of a password
+                return complaint(*name, "***", origin, "a $ in it names no option; write $$ for a dollar sign")
+            return complaint(*name, raw, origin, _wrong_reference(error))
         if opt.multi:  # name the one that is wrong
             candidates = [(item.value, _origin_of(item, name)) for item in self._assignments(name, opt)]
             if origin.kind != "file":
@@ -221,7 +225,23 @@ class Values:
                 except ValueError:
                     raw, origin = text, place
                     break
-        return complaint(*name, raw, origin, str(cause))
+        return complaint(*name, raw, origin, str(error.__context__ or error))
+
+
+def _wrong_reference(error: BaseException) -> str:
+    """Say what is wrong with a `$name` in a value: oslo.config raises that the option which holds it does not exist."""
+    chain = [error]
+    while (cause := chain[-1].__context__) is not None and len(chain) < 10:
+        chain.append(cause)
+    if any(isinstance(link, RecursionError) for link in chain):
+        return "it refers to itself"
+    asked = chain[min(1, len(chain) - 1)]  # the outermost may name the option that holds the reference
+    what = (
+        f"group [{asked.group_name}]"
+        if isinstance(asked, cfg.NoSuchGroupError)
+        else f"${getattr(asked, 'opt_name', '')}"
+    )
+    return f"{what} does not exist; write $$ for a dollar sign"
 
 
 def _origin_of(item: Assignment, name: Name) -> Origin:

@@ -365,3 +365,25 @@ def test_tls_that_cannot_work(refused, pem, options, complaint):
     (pem / "apid.conf").write_text(f"[ssl]\n{options}\n")
     assert f"{pem}/apid.conf:" in (text := refused("", "--config-file", str(pem / "apid.conf")))
     assert f"[ssl] {complaint.replace('{pem}', str(pem))}" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value", "reason"),
+    [
+        ("DEFAULT", "bind_host", "$nope", "$nope does not exist; write $$ for a dollar sign"),
+        ("DEFAULT", "bind", "$nope", "$nope does not exist; write $$ for a dollar sign"),
+        ("paste_deploy", "flavor", "a${nope}", "$nope does not exist; write $$ for a dollar sign"),
+        ("paste_deploy", "flavor", "a${b.c}", "group [b] does not exist; write $$ for a dollar sign"),
+        ("DEFAULT", "bind_host", "$bind_host", "it refers to itself"),
+    ],
+)
+def test_a_reference_that_leads_nowhere(refused, tmp_path, section, option, value, reason):
+    expected = f"{tmp_path}/apid.conf:2: [{section}] {option} = {value}: {reason}"
+    assert refused(f"[{section}]\n{option} = {value}\n") == expected
+
+
+def test_a_reference_that_leads_nowhere_shows_no_password(refused):
+    text = refused("[database]\nconnection = postgresql://u:pa$secret@h/zoo\n")
+    assert "write $$ for a dollar sign" in text
+    assert "pa$" not in text
+    assert "secret" not in text
