@@ -71,7 +71,7 @@ OPTS: list[cfg.Opt] = [
         "umask",
         Umask(),
         None,
-        "File mode mask of every process, in octal, for example 0027. The default is the inherited one.",
+        "File mode mask of the workers and of UNIX sockets, in octal, for example 0027. The default is the inherited one.",
     ),
     option("pid_file", FilePath(), None, "File that holds the parent's process id while it runs."),
     option(

@@ -72,6 +72,7 @@ class Listeners:
             backlog=settings.daemon.backlog,
             tcp_keepidle=settings.daemon.tcp_keepidle,
             inherited=self._inherited,
+            umask=settings.daemon.umask,
         )
 
     def leftovers(self) -> list[str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 
-LOOK = 1.0
+LOOK = 0.5
 """Seconds between two looks while all is well."""
 
 CLOSE_LOOK = 0.25
 """Seconds between two looks while somebody is silent."""
 
-SILENT = 1.5
+SILENT = 1.25
 """Seconds without a beat (they come every 0.5 s) from which a worker is called stalled."""
 
 HELD_UP = 1.0

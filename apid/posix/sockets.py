@@ -15,7 +15,14 @@ if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.settings import Address
 
 
-def bind(address: Address, *, backlog: int, tcp_keepidle: int, inherited: dict[str, socket.socket]) -> socket.socket:
+def bind(
+    address: Address,
+    *,
+    backlog: int,
+    tcp_keepidle: int,
+    inherited: dict[str, socket.socket],
+    umask: int | None = None,
+) -> socket.socket:
     """Return a socket that listens on `address`, non-blocking and close-on-exec.
 
     Options that accepted sockets inherit on Linux are set here once: TCP_NODELAY (an answer in two writes must not wait for
@@ -27,7 +34,7 @@ def bind(address: Address, *, backlog: int, tcp_keepidle: int, inherited: dict[s
     if address.kind == "fd":
         return _adopt(address, inherited)
     if address.kind == "unix":
-        return _bind_unix(address, backlog)
+        return _bind_unix(address, backlog, umask)
     return _bind_tcp(address, backlog, tcp_keepidle)
 
 
@@ -70,8 +77,9 @@ def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socke
     return sock
 
 
-def _bind_unix(address: Address, backlog: int) -> socket.socket:
+def _bind_unix(address: Address, backlog: int, umask: int | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(umask) if umask is not None else None  # unix(7): who may write to the file may connect
     try:
         remove_stale(address.path)
         sock.bind(address.path)
@@ -79,6 +87,9 @@ def _bind_unix(address: Address, backlog: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
+    finally:
+        if before is not None:
+            os.umask(before)
     sock.setblocking(False)
     return sock
 

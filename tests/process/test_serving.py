@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import socket
+import stat
 import subprocess
 import time
 
@@ -66,6 +67,15 @@ def test_a_stale_unix_socket_is_replaced_and_a_living_one_is_not(daemon, tmp_pat
     other = daemon(paste=pipeline("hello"), bind=f"unix:{path}", bind_port=None).launch()
     assert other.wait() == 3
     other.allow("CRITICAL", "ERROR")
+    assert get(path).status == 200
+    assert one.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 0])
+def test_the_umask_is_that_of_a_unix_socket_too(daemon, tmp_path, workers):
+    path = tmp_path / "api.sock"
+    one = daemon(paste=pipeline("hello"), bind=f"unix:{path}", bind_port=None, umask="0007", workers=workers).start()
+    assert stat.filemode(path.stat().st_mode) == "srwxrwx---"
     assert get(path).status == 200
     assert one.stop() == 0
 

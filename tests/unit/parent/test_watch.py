@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apid.parent.backoff import FIRST, LONGEST, STABLE, Backoff
-from apid.parent.watch import CLOSE_LOOK, HELD_UP, LOOK, Watch
+from apid.parent.watch import CLOSE_LOOK, HELD_UP, LOOK, SILENT, Watch
 
 TIMEOUT = 4.0
 
@@ -25,7 +25,7 @@ def test_a_worker_that_stops_beating_is_stalled_then_hung_in_time():
     seen = [(now, f[0]) for now, f in looks(watch, 120, lambda now: min(now, stopped), start=100.0) if f]
     stalled = next(now for now, finding in seen if finding.silent)
     hung = next(now for now, finding in seen if finding.hung)
-    assert 1.5 <= stalled - stopped <= 1.5 + LOOK
+    assert SILENT <= stalled - stopped <= SILENT + LOOK
     assert TIMEOUT <= hung - stopped <= TIMEOUT + CLOSE_LOOK
 
 
