@@ -19,6 +19,7 @@ from apid.http.delivery import DISCARD, Delivery
 from apid.http.input import ContentInput, Input
 from apid.http.interruptions import ClientGone, ClientSlow, Cut, RequestTimeout
 from apid.http.response import ResponseError
+from apid.http.transport import TURN
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Exchange(Delivery):
         environ["apid.request_id"] = shared.next_id()
         self.number = number = shared.number
         self.started = self.deadline_from = started = _monotonic_ns()
+        conn.turn = started + TURN
         conn.exchange = self
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.address
         environ["eventlet.set_idle"] = conn.set_idle

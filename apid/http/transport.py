@@ -26,8 +26,8 @@ from apid.http.interruptions import ClientGone
 if TYPE_CHECKING:
     from apid.http.service import Service
 
-TURN = 0.01
-"""Seconds for which a transfer that never has to wait goes on before everybody else has a turn."""
+TURN = 10_000_000
+"""Nanoseconds for which a request that never has to wait goes on before everybody else has a turn."""
 
 GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN}
 
@@ -44,13 +44,13 @@ class Transport:
         readable: whether the kernel may have more.
         readwaiter, writewaiter, pausing: the green thread that waits to read, to send, or for its turn.
         deadline, tick: for `Deadlines`.
+        turn: nanoseconds of the monotonic clock until which a request may go on without a pause.
     """
 
     __slots__ = (
         "_ended",
         "_local",
         "_registered",
-        "_turn",
         "_writing",
         "address",
         "buffer",
@@ -62,6 +62,7 @@ class Transport:
         "sock",
         "taken",
         "tick",
+        "turn",
         "writewaiter",
     )
 
@@ -83,7 +84,7 @@ class Transport:
         self._registered = False
         self._writing = False
         self._local = ""
-        self._turn = 0.0
+        self.turn = 0
 
     def ready(self, events: int) -> None:
         """Edges have come; called by the hub."""
@@ -197,7 +198,7 @@ class Transport:
         A client that is as fast as the application gives no reason to wait, and would have the worker to itself until that one
         looks hung.
         """
-        if time.monotonic() < self._turn:
+        if time.monotonic_ns() < self.turn:
             return
         self.pausing = greenlet.getcurrent()
         self.service.hub.soon.append(self._resume)
@@ -205,7 +206,7 @@ class Transport:
             self.service.hub.switch()
         finally:
             self.pausing = None
-        self._turn = time.monotonic() + TURN
+        self.turn = time.monotonic_ns() + TURN
 
     def _resume(self) -> None:
         if self.pausing is not None:  # it may have been ended from outside meanwhile
