@@ -108,7 +108,7 @@ def test_b3_a_lonely_connection_wakes_one_worker():
 def test_b4_a_full_pool_leaves_the_connection_to_a_free_sibling():
     with serving(framing.app, Http(pool_size=1), workers=2) as engine:
         long = engine.connect()
-        long.send(request_bytes(path="/sleep?3"))
+        long.send(request_bytes(path="/sleep?60"))  # ended with the engine
         wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 1)
         for _ in range(20):
             with Connection(engine.address) as one:

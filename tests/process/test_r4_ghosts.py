@@ -23,7 +23,8 @@ def test_r4_no_ghost_at_a_stop(recording, load, say):
         figures = running.stop()
     say(f"a stop: {figures}")
     assert figures.ghosts == figures.lost == figures.twice == 0, figures
-    assert set(figures.failures) <= {"refused"}, figures
+    # Who connects after the last look into the queue and before the socket is closed is reset by the kernel, and never served.
+    assert set(figures.failures) <= {"refused", "reset"}, figures
 
 
 @pytest.mark.slow

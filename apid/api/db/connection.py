@@ -279,7 +279,7 @@ class Database:
             return sa.create_engine(self.url, poolclass=sa.NullPool, connect_args=self._patience(PATIENCE))
         file = f"file:{quote(str(self.url.database))}?mode=rw"  # a file that is missing is not made
         return sa.create_engine(
-            "sqlite://", poolclass=sa.NullPool, creator=lambda: sqlite3.connect(file, PATIENCE, uri=True)
+            "sqlite://", poolclass=sa.NullPool, creator=lambda: sqlite3.connect(file, timeout=PATIENCE, uri=True)
         )
 
 
