@@ -136,7 +136,7 @@ def advance(state: State, now: float) -> list[Action]:
             state.queued.clear()
             return _begin(state, "upgrade" if "upgrade" in kinds else "reload", askers, now)
         return []
-    if change.step is not Step.RAISING or state.ready(change.generation) < change.wanted:
+    if change.step is not Step.RAISING or not state.complete(change.generation, change.wanted):
         return []
     return _commit(state, change, now)
 

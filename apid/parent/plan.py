@@ -286,13 +286,15 @@ class Plan:
         actions = dismiss_strays(state, now)
         if is_ending(state.phase):
             return actions + ending.finish(state)
-        # A commit comes first: nobody is forked for a generation that ends with it.
+        # A commit comes first: nobody is forked for a generation that ends with it, and it leaves exactly the wanted seats.
+        if state.change is not None and state.change.step is Step.RAISING:
+            actions += scaling.surplus(state, state.change.generation, state.change.wanted, now)
         actions += change_steps.advance(state, now)
         if state.phase in (Phase.STARTING, Phase.RUNNING):
             actions += self._fill(state.generation, state.wanted, now)
-            actions += self._surplus(now)
+            actions += scaling.surplus(state, state.generation, state.wanted, now)
             actions += self._recycle(now)
-        if state.phase is Phase.STARTING and state.ready(state.generation) >= state.wanted:
+        if state.phase is Phase.STARTING and state.complete(state.generation, state.wanted):
             actions += self._started("")
         if state.change is not None and state.change.step is Step.RAISING:
             actions += self._fill(state.change.generation, state.change.wanted, now)
@@ -301,7 +303,7 @@ class Plan:
     def _started(self, but: str) -> list[Action]:
         state = self.state
         state.phase = Phase.RUNNING
-        text = f"ready: {state.ready(state.generation)} workers of generation {state.generation}"
+        text = f"ready: {len(state.ready(state.generation))} workers of generation {state.generation}"
         return [Say(logging.INFO, f"{text}; {but}" if but else text), events.Announce("ready")]
 
     def _fill(self, generation: int, wanted: int, now: float) -> list[Action]:
@@ -319,14 +321,6 @@ class Plan:
             actions.append(events.Spawn(slot, generation))
         return actions
 
-    def _surplus(self, now: float) -> list[Action]:
-        """Seats past the wanted number are given up, the highest first; READY ones drain."""
-        actions: list[Action] = []
-        for child in self.state.children.of(self.state.generation):
-            if child.serving and child.slot >= self.state.wanted:
-                actions += dismiss(self.state, child, Cause.SCALE, now, successor=True)
-        return actions
-
     def _recycle(self, now: float) -> list[Action]:
         """One worker at a time is replaced at its own wish; its successor is ready before it is told to drain."""
         state = self.state
@@ -342,9 +336,9 @@ class Plan:
         if old is None:
             state.recycling = 0
             return []
-        heirs = [c for c in state.children.of(state.generation, slot=old.slot, stage=Stage.READY) if c.pid != old.pid]
-        if not heirs:
-            return []
+        ready = state.children.of(state.generation, slot=old.slot, stage=Stage.READY)
+        if not [c for c in ready if c.pid != old.pid and c.cause != Cause.HUNG]:
+            return []  # no successor serves yet
         state.recycling = 0
         return dismiss(state, old, old.asked, now, successor=True)
 

@@ -30,7 +30,7 @@ LONGEST_TEXT = 500
 def status_line(state: State, now: float) -> str:
     """One line: `running, generation 7: 4 of 4 workers ready`."""
     parts = [
-        f"{state.phase}, generation {state.generation}: {state.ready(state.generation)} of {state.wanted} workers ready"
+        f"{state.phase}, generation {state.generation}: {len(state.ready(state.generation))} of {state.wanted} workers ready"
     ]
     if state.change is not None:
         parts.append(f"{state.change.kind} to generation {state.change.generation}: {state.change.step}")
@@ -57,7 +57,7 @@ def facts(state: State, effects: Effects, now: float) -> dict[str, Any]:
         "started": state.started,
         "generation": state.generation,
         "wanted": state.wanted,
-        "ready": state.ready(state.generation),
+        "ready": len(state.ready(state.generation)),
         "listeners": _listeners(effects),
         "change": None
         if change is None

@@ -6,7 +6,9 @@ import logging
 
 from apid.conf.settings import MOST_WORKERS
 from apid.parent import events
-from apid.parent.events import Action, Asked, Say
+from apid.parent.dismissal import dismiss
+from apid.parent.events import Action, Asked, Cause, Say
+from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command
 from apid.parent.state import State
 
@@ -37,12 +39,31 @@ def after_reload(state: State, configured: int) -> int:
     return number
 
 
+def surplus(state: State, generation: int, wanted: int, now: float) -> list[Action]:
+    """Give up the seats past the wanted number, the highest first.
+
+    Who boots there goes at once. Who serves there stays until as many others are ready: the seats below may still be booting,
+    and somebody has to serve meanwhile.
+    """
+    actions: list[Action] = []
+    spare = len(state.ready(generation)) - wanted
+    for child in sorted(state.children.of(generation), key=lambda child: child.slot, reverse=True):
+        if child.slot < wanted or not child.serving or child.cause == Cause.HUNG:
+            continue
+        if child.stage is Stage.READY:
+            if spare <= 0:
+                continue
+            spare -= 1
+        actions += dismiss(state, child, Cause.SCALE, now, successor=True)
+    return actions
+
+
 def settle(state: State) -> list[Action]:
     """Answer those who asked, once the workers are there and the surplus has been told to go."""
     if not state.scalers or state.change is not None:
         return []
     serving = [child for child in state.children.of(state.generation) if child.serving]
-    if len(serving) != state.wanted or state.ready(state.generation) != state.wanted:
+    if len(serving) != state.wanted or not state.complete(state.generation, state.wanted):
         return []
     done, state.scalers = state.scalers, []
     return [events.Reply(who, number == state.wanted, f"{state.wanted} workers are ready") for who, number in done]

@@ -134,10 +134,13 @@ class State:
             if child.serving and child.pid != self.recycling and child.cause != Cause.HUNG
         ]
 
-    def ready(self, generation: int) -> int:
-        """How many seats 0..wanted-1 of a generation have a ready worker."""
-        slots = {child.slot for child in self.children.of(generation, stage=Stage.READY)}
-        return len(slots)
+    def ready(self, generation: int) -> set[int]:
+        """The seats of a generation in which a ready worker serves; a hung one does not. Seats past the wanted number count."""
+        return {child.slot for child in self.children.of(generation, stage=Stage.READY) if child.cause != Cause.HUNG}
+
+    def complete(self, generation: int, wanted: int) -> bool:
+        """Whether each of the seats 0..wanted-1 of a generation has a ready worker."""
+        return self.ready(generation).issuperset(range(wanted))
 
     def backoff(self, slot: int) -> Backoff:
         """The history of a slot."""
@@ -161,8 +164,9 @@ class State:
     def room(self) -> int:
         """How many more workers may be forked: never more than twice as many as are wanted in all.
 
-        More are there only after a scale down, while the surplus drains; those must not keep the remaining seats empty.
+        More are there only after a scale down, while the surplus drains or serves in place of seats that boot; those must not
+        keep the remaining seats empty.
         """
         wanted = max(self.wanted, self.change.wanted if self.change else 0, 1)
-        leaving = sum(not child.serving for child in self.children)
+        leaving = sum(not child.serving or child.slot >= wanted for child in self.children)
         return wanted + max(wanted, leaving) - len(self.children) - len(self.pending)

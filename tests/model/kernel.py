@@ -14,6 +14,7 @@ from collections import Counter, deque
 from apid import channel
 from apid.conf.settings import Daemon
 from apid.parent import events, handover
+from apid.parent.children import Child
 from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command, Phase, ending
 from apid.parent.plan import Plan
@@ -173,7 +174,8 @@ class Kernel:
             case events.Commit():
                 self.committed = action.generation
                 # as far as the parent can know: a worker may die between its Ready and this line
-                assert self.state.ready(action.generation) >= 1
+                serving = {c.slot for c in self.state.children.of(action.generation) if self.serves(c)}
+                assert serving == set(range(self.state.wanted)), "committed with other seats than the wanted ones"
             case events.Discard():
                 assert action.generation != self.committed
             case events.Unlisten():
@@ -210,7 +212,7 @@ class Kernel:
         self.processes[pid] = Process(pid, action.slot, action.generation)
         change = self.state.change
         wanted = max(self.state.wanted, change.wanted if change else 0)
-        leaving = sum(not c.serving for c in self.state.children)
+        leaving = sum(not c.serving or c.slot >= wanted for c in self.state.children)
         workers = [p for p in self.processes.values() if p.kind == "worker"]
         assert len(workers) <= wanted + max(wanted, leaving), "more than twice the workers that are wanted"
         return events.Spawned(pid, action.slot, action.generation, row)
@@ -221,6 +223,9 @@ class Kernel:
         assert not process.draining
         process.draining = True
         child = self.state.children.get(action.pid)
+        if self.state.phase in (Phase.STARTING, Phase.RUNNING) and child.generation <= self.state.generation:
+            # whoever came for a change that failed goes whatever is left: it was never committed
+            assert any(map(self.serves, self.state.children)), "the last worker that served was told to go"
         if action.successor and child.cause in (events.Cause.RELOAD, events.Cause.RECYCLE, events.Cause.RSS):
             # R10: the seats are otherwise ready, as far as it is us who decide
             generation = self.state.generation
@@ -229,6 +234,11 @@ class Kernel:
                 assert others, "recycled before its successor was ready"
             elif child.generation < generation:
                 assert self.state.phase is Phase.RUNNING
+
+    @staticmethod
+    def serves(child: Child) -> bool:
+        """As far as the parent knows, requests are answered there."""
+        return child.stage is Stage.READY and child.cause != events.Cause.HUNG
 
     def kill(self, action: events.Kill) -> None:
         process = self.alive(action.pid)

@@ -17,7 +17,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from apid import channel
 from apid.errors import ExitCode
 from apid.parent import events
-from apid.parent.lifecycle import Stage
 from apid.parent.phases import SIGNALS, Command, Phase, ending
 from tests.model.kernel import TRIAL, Kernel
 
@@ -151,6 +150,20 @@ class Machine(RuleBasedStateMachine):
         self.kernel.ask(command, self.askers, number)
         self.go(hold)
 
+    @rule(early=st.integers(1, 3), number=st.integers(1, 4), trial=st.booleans())
+    def a_scale_down_meets_boots_out_of_order(self, early, number, trial):
+        """The highest seats are ready first, and then fewer are wanted."""
+        if trial:
+            self.trial_ends(True, 0)
+        booting = sorted((p for p in self.kernel.workers(ready=False) if not p.draining), key=lambda p: -p.slot)
+        for process in booting[:early]:
+            process.ready = True
+            self.kernel.say(process.pid, channel.Ready())
+        self.go(False)
+        self.askers += 1
+        self.kernel.ask(Command.SCALE, self.askers, number)
+        self.go(False)
+
     @rule(count=st.integers(1, 40))
     def a_storm_of_hups(self, count):
         for _ in range(count):
@@ -267,10 +280,10 @@ class Machine(RuleBasedStateMachine):
             return False
         if state.phase is Phase.QUIESCED:
             return not len(state.children)
-        seats = sorted((child.slot, child.generation, child.stage) for child in state.children)
-        return state.phase is Phase.RUNNING and seats == [
-            (slot, state.generation, Stage.READY) for slot in range(state.wanted)
-        ]
+        if not all(map(self.kernel.serves, state.children)):
+            return False
+        seats = sorted((child.slot, child.generation) for child in state.children)
+        return state.phase is Phase.RUNNING and seats == [(slot, state.generation) for slot in range(state.wanted)]
 
     def stop(self):
         kernel = self.kernel

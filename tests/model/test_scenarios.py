@@ -285,6 +285,81 @@ def test_a_scale_down_that_drains_does_not_keep_seats_empty():
     kernel.check_asleep()
 
 
+def ready_first(kernel, *slots):
+    """Of those that boot, these become ready."""
+    for process in [p for p in kernel.workers(ready=False) if p.slot in slots]:
+        process.ready = True
+        kernel.say(process.pid, channel.Ready())
+    return kernel.turn()
+
+
+def serving(kernel):
+    return {(child.slot, child.generation) for child in kernel.state.children if kernel.serves(child)}
+
+
+@pytest.mark.parametrize("old_generation", ["serves", "is dead"])
+def test_a_scale_down_during_a_reload_waits_for_the_seats_that_stay(old_generation):
+    """The highest seats are ready first: they are no generation, and they go only once somebody else serves."""
+    kernel = running(Kernel(4))
+    kernel.ask(Command.RELOAD, 1)
+    kernel.turn()
+    pass_trial(kernel)
+    ready_first(kernel, 2, 3)
+    if old_generation == "is dead":
+        for process in kernel.workers(generation=1):
+            kernel.end(process, -signal.SIGSEGV)
+        kernel.turn()
+    kernel.ask(Command.SCALE, 2, 2)
+    kernel.turn()
+    assert serving(kernel)
+    assert kernel.state.generation == 1
+    assert not kernel.replies
+    for slot in (1, 0):
+        ready_first(kernel, slot)
+        assert serving(kernel)
+    assert kernel.state.generation == 2
+    assert serving(kernel) == {(0, 2), (1, 2)}
+    drained(kernel)
+    assert kernel.replies[1][0].ok
+    assert kernel.replies[2][0].ok
+
+
+@pytest.mark.parametrize("when", ["at the start", "after two deaths"])
+def test_a_scale_down_keeps_those_who_serve_while_the_seats_that_stay_boot(when):
+    kernel = Kernel(4)
+    if when == "after two deaths":
+        running(kernel)
+        for process in [p for p in kernel.workers() if p.slot < 2]:
+            kernel.end(process, -signal.SIGKILL)
+        kernel.turn()
+    else:
+        ready_first(kernel, 2, 3)
+    kernel.ask(Command.SCALE, 1, 2)
+    kernel.turn()
+    assert serving(kernel) == {(2, 1), (3, 1)}
+    assert not kernel.replies
+    ready_first(kernel, 0)
+    assert serving(kernel) == {(0, 1), (2, 1)}
+    ready_first(kernel, 1)
+    assert serving(kernel) == {(0, 1), (1, 1)}
+    assert kernel.replies[1][0].ok
+    assert kernel.state.phase is Phase.RUNNING
+
+
+def test_those_who_stay_for_the_time_being_do_not_keep_the_seats_empty():
+    """One is wanted, three others serve or drain: there is room to fork that one."""
+    kernel = running(Kernel(4))
+    first = next(p for p in kernel.workers() if p.slot == 0)
+    kernel.ask(Command.SCALE, 1, 1)
+    kernel.end(first, -signal.SIGKILL)
+    kernel.turn()
+    (successor,) = kernel.workers(ready=False)
+    assert successor.slot == 0
+    assert len(serving(kernel)) == 1
+    boot(kernel)
+    assert serving(kernel) == {(0, 1)}
+
+
 def test_a_crash_loop_backs_off_and_is_forgiven(kernel):
     pauses = []
     for _ in range(9):
