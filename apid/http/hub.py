@@ -5,6 +5,10 @@ connection is registered once, edge-triggered, and the hub calls its `ready`; a 
 with EPOLLEXCLUSIVE, so that the kernel wakes one worker, the one that has waited longest. Everything else (sockets of the
 application, timers, green threads) goes eventlet's own ways.
 
+A wake-up is lost where the worker that got it does not accept after all: it leaves the connection to its siblings and computes
+from then on, its pool has filled up meanwhile, or it is killed. Nobody else was woken, so each tick looks at the listening
+sockets by itself.
+
 The hub also beats: each turn of its clock writes a sign of life into the scoreboard, so that a blocked hub looks blocked.
 """
 
@@ -60,7 +64,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         soon: calls to make before the next wait, in order.
         deadlines: of the connections.
         gauge: called before each wait; writes what the scoreboard shows of the moment.
-        listening: how many listening sockets are registered.
+        listening: how many listening sockets are waited at.
     """
 
     SYSTEM_EXCEPTIONS = ()
@@ -76,6 +80,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self.gauge: Callable[[], None] = _nothing
         self.listening = 0
         self._sessions: dict[int, Session] = {}
+        self._doors = select.poll()  # the listening sockets that are waited at
         self._beat_due = 0.0
 
     def attach(self, fd: int, session: Session) -> None:
@@ -86,7 +91,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self._sessions[fd] = session
 
     def detach(self, fd: int) -> None:
-        """Undo `attach` or `ring`, before the descriptor is closed."""
+        """Undo `attach`, before the descriptor is closed."""
         if self._sessions.pop(fd, None) is not None:
             self.poll.unregister(fd)
 
@@ -95,12 +100,20 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self.poll.modify(fd, _INOUT if on else _IN)
 
     def ring(self, fd: int, session: Session) -> None:
-        """Call `session.ready` once somebody waits at a listening socket; the session then has to `detach`.
+        """Call `session.ready` once somebody waits at a listening socket; the session then has to `unring`.
 
         A new registration goes to the end of the kernel's queue of waiters: that is what makes EPOLLEXCLUSIVE fair.
         """
         self.poll.register(fd, _EXCLUSIVE)
         self._sessions[fd] = session
+        self._doors.register(fd, select.POLLIN)
+        self.listening += 1
+
+    def unring(self, fd: int) -> None:
+        """Undo `ring`; raises KeyError where there was none."""
+        self.detach(fd)
+        self._doors.unregister(fd)
+        self.listening -= 1
 
     def tick(self) -> None:
         """Beat, and look at the deadlines: called by a timer, so that it stands still when the hub does."""
@@ -112,6 +125,9 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
             self._beat_due = now + BEAT
         self.schedule_call_global(self.deadlines.grain, self.tick)
         self.deadlines.turn(now)
+        if self.listening:
+            for fd, events in self._doors.poll(0):
+                self._sessions[fd].ready(events)
 
     def run(self, *_args: Any, **_kwargs: Any) -> None:
         """Turn until aborted: eventlet's loop, without its second look at the timers where there is none due."""

@@ -166,6 +166,8 @@ class Listener:
                     continue
                 if not self._ending:
                     self._leave_to_siblings()
+                if self._pool.full and not self._ending:
+                    continue  # the last slot was taken on the way here: a sibling's next tick finds who waits
             try:
                 fd, address = self._sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 -- without a socket object around it
             except BlockingIOError:
@@ -192,7 +194,6 @@ class Listener:
             return False
         self._hub.ring(self._fd, self)
         self._rung = True
-        self._hub.listening += 1
         self._yield(None)
         return True
 
@@ -211,8 +212,7 @@ class Listener:
     def _unring(self) -> None:
         if self._rung:
             self._rung = False
-            self._hub.listening -= 1
-            self._hub.detach(self._fd)
+            self._hub.unring(self._fd)
 
     def _leave_to_siblings(self) -> None:
         """In a burst, wait a moment while a sibling has fewer connections, by more than an eighth of ours."""

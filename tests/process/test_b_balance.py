@@ -1,6 +1,8 @@
 """B1 to B4: several workers at one socket."""
 
 import collections
+import contextlib
+import os
 import threading
 import time
 
@@ -123,6 +125,38 @@ def test_b4_a_full_pool_leaves_the_connection_to_a_free_sibling():
         assert also_long.answer().status == 200
         assert waiting.answer().status == 200
         assert engine.total(scoreboard.ACCEPTED) == accepted + 1
+
+
+def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(tmp_path):
+    """The kernel has woken nobody but that worker, which may compute from then on: siblings look by themselves."""
+    taker = tmp_path / "taker"
+
+    def first_takes_and_second_leaves():
+        from apid.http import listener
+
+        try:
+            with open(taker, "x") as file:
+                file.write(str(os.getpid()))
+        except FileExistsError:
+            listener.STEPS, listener.BURST = (30.0,), 1e9
+
+    with (
+        serving(framing.pid, workers=2, prepare=first_takes_and_second_leaves) as engine,
+        contextlib.ExitStack() as stack,
+    ):
+        takes = int(taker.read_text())
+        held = {}
+        while len(set(held.values())) < 2 or list(held.values())[-1] != takes:
+            one = stack.enter_context(Connection(engine.address))
+            held[one] = int(one.request().text)
+            assert len(held) < 50
+        # whoever leaves has waited for longest now, so it is woken, and has more connections than the other
+        for one in [one for one, pid in held.items() if pid == takes]:
+            one.close()
+        row = engine.rows[engine.pids.index(takes)]
+        wait_for(lambda: row.connections[row.index] == 0)
+        with Connection(engine.address) as one:
+            assert int(one.request().text) == takes
 
 
 def test_counters_are_exact_at_rest():
