@@ -22,6 +22,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("apid", deadline=None)
 hypothesis.settings.load_profile("apid")
 
+
+def pytest_addoption(parser):
+    """See `.ci/run`."""
+    parser.addoption(
+        "--second-try",
+        action="store_true",
+        help="run only the tests marked `timing` that failed the last time; fail at once where another one failed, too",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """With --second-try, keep what judges by the clock and failed; all else that failed is not given another chance."""
+    if not config.getoption("--second-try"):
+        return
+    failed = set(config.cache.get("cache/lastfailed", {}))
+    again = [item for item in items if item.nodeid in failed]
+    final = [item.nodeid for item in again if item.get_closest_marker("timing") is None]
+    if final or not again:
+        pytest.exit(
+            f"no second try: {', '.join(final) or 'no test'} failed without being marked `timing`", returncode=1
+        )
+    config.hook.pytest_deselected(items=[item for item in items if item not in again])
+    items[:] = again
+
+
 LASTING = ("anon_inode:[eventpoll]", "/dev/urandom", "/dev/null", "/memfd:apid-scoreboard")
 """Descriptors that a library opens once for the life of the process (the hub of eventlet does), or that mmap holds until
 its object goes, which pytest keeps alive past this check."""

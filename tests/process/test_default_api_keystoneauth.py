@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from keystoneauth1 import adapter, exceptions, session, token_endpoint
 
 from tests.support.daemon import TOP
 
 pytestmark = pytest.mark.slow
-
-keystoneauth1 = pytest.importorskip("keystoneauth1")
-
-from keystoneauth1 import adapter, exceptions, session, token_endpoint  # noqa: E402  (after the import that may skip)
 
 SHIPPED = TOP / "etc" / "apid" / "api-paste.ini"
 

@@ -56,6 +56,7 @@ def test_h2_a_parent_that_was_stopped_accuses_nobody(daemon):
     end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         assert get(one.address).status == 200
+        time.sleep(0.05)
     assert one.wait_for_workers(2) == workers
     assert one.stop() == 0
 

@@ -14,6 +14,8 @@ from tests.support.client import get
 from tests.support.daemon import Daemon, config_text
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = """
 import os, signal, socket, sys, time
 port = None
@@ -22,10 +24,10 @@ if os.environ.get("LISTEN_PID") == str(os.getpid()):
 else:
     sock = socket.create_server(("127.0.0.1", 0))
 print("INFO listening on %s:%d (listener main)" % sock.getsockname(), file=sys.stderr, flush=True)
+if "ignore" in open(sys.argv[2]).read():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # before the fork: the child has to have it from the start
 child = os.fork()
 if child == 0:
-    if "ignore" in open(sys.argv[2]).read():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         conn, _ = sock.accept()
         with conn:

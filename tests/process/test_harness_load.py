@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.load import Load
 
+pytestmark = pytest.mark.slow
+
 
 class Crooked:
     """A small threaded HTTP server that treats every `each`-th request wrongly, in one way. It records like the application."""

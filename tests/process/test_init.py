@@ -27,17 +27,21 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
     )
 
 
-@pytest.fixture(params=["zoo", "a_project_with_a_rather_long_name"])
+@pytest.fixture(params=["zoo"])
 def project(request, tmp_path):
     done = run(PROGRAM, "init", request.param, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return tmp_path / request.param
 
 
-def test_its_own_tests_pass_and_linters_find_nothing(project):
+@pytest.mark.parametrize("project", ["zoo", "a_project_with_a_rather_long_name"], indirect=True)
+def test_it_is_formatted_whatever_its_name(project):
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         done = run(*command, cwd=project)
         assert done.returncode == 0, done.stdout
+
+
+def test_its_own_tests_pass_and_its_types_are_right(project):
     for command in (["mypy"], ["mypy", "."]):
         done = run(*command, cwd=project)
         assert done.returncode == 0, done.stdout

@@ -29,10 +29,6 @@ end
 """wrk ends each thread at so many answers: with one connection a thread nothing is in flight when it stops counting."""
 
 
-def read(one) -> dict:
-    return json.loads(one.apidctl("status", "--json").stdout)
-
-
 def test_equal_to_what_wrk_counted(daemon, tmp_path):
     one = daemon(paste=RECORDING).start()
     script = tmp_path / "exact.lua"
@@ -40,14 +36,14 @@ def test_equal_to_what_wrk_counted(daemon, tmp_path):
     figures = wrk(f"http://127.0.0.1:{one.port}/", threads=4, connections=4, seconds=2, script=script)
     assert figures.errors == 0
     assert figures.requests == 800
-    found = wait_until(lambda: (d := read(one))["totals"]["requests"] >= figures.requests and d, "the requests", 30)
+    found = wait_until(lambda: (d := one.status())["totals"]["requests"] >= figures.requests and d, "the requests", 30)
     totals = found["totals"]
     assert totals["requests"] == totals["status_2xx"] == figures.requests
     assert sum(count for _, count in found["latency"]["buckets"]) == figures.requests
     assert sum(worker["requests"] for worker in found["workers"]) == figures.requests
     assert totals["accepted"] >= 4
     assert [worker["in_flight"] for worker in found["workers"]] == [0, 0]
-    wait_until(lambda: all(worker["connections"] == 0 for worker in read(one)["workers"]), "no connection left", 30)
+    wait_until(lambda: all(worker["connections"] == 0 for worker in one.status()["workers"]), "no connection left", 30)
 
 
 def test_refusals_are_counted_by_their_reason(daemon):
@@ -64,11 +60,11 @@ def test_refusals_are_counted_by_their_reason(daemon):
         # found out in the middle of the content, when an application reads it
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "400"),
     ):
-        before = read(one)
+        before = one.status()
         with Connection(one.address) as client:
             client.send(octets)
             assert str(client.answer().status) == code
-        now = read(one)
+        now = one.status()
         assert now["refusals"][code] == before["refusals"][code] + 1, (octets[:60], now["refusals"])
         assert now["totals"]["refused"] == sum(now["refusals"].values())
 
@@ -145,7 +141,7 @@ def settled(one) -> dict:
     """The document once nothing is in flight and nobody drains."""
 
     def rest():
-        found = read(one)
+        found = one.status()
         calm = all(worker["stage"] == "ready" and not worker["in_flight"] for worker in found["workers"])
         return found if calm else None
 
@@ -192,8 +188,8 @@ def test_a_killed_worker_is_folded_and_nothing_goes_back(start, tmp_path):
             time.sleep(0.2)  # some traffic for it
             os.kill(victim, signal.SIGKILL)
             one.wait_for_workers(2, but=[victim], deadline=20)
-            wait_until(lambda: read(one)["ready"] == 2, "both workers", 30)
-            wait_until(lambda n=number: read(one)["ends"].get("crash:SIGKILL") == n + 1, "its cause", 30)
+            wait_until(lambda: one.status()["ready"] == 2, "both workers", 30)
+            wait_until(lambda n=number: one.status()["ends"].get("crash:SIGKILL") == n + 1, "its cause", 30)
         figures = load.stop()
     found = settled(one)
     assert sampler.backwards == []

@@ -19,11 +19,11 @@ def test_r5_signals_that_come_during_the_exec_are_not_lost(daemon):
     one.allow("upgrade failed")
     one.signal(signal.SIGUSR2)
     one.wait_for_log("upgrade: generation 2 is being prepared")
-    (trial,) = [
-        pid
-        for pid in wait_until(lambda: len(one.worker_pids()) > 1 and one.worker_pids(), "a preflight")
-        if "check-config" in processes.command(pid)
-    ]
+
+    def preflights():
+        return [pid for pid in one.worker_pids() if "check-config" in processes.command(pid)]
+
+    (trial,) = wait_until(preflights, "a preflight")
     wait_until(lambda: not processes.alive(trial), "the preflight ends", 20, 0.0005)
     one.signal(signal.SIGTERM)
     assert one.wait(20) == 0

@@ -59,7 +59,7 @@ def ask(one, requests, clients=10):
     return statuses
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 4])
 def test_exactly_n_of_5n_get_through(limited, workers):
     assert ask(limited(workers=workers), 5 * LIMIT).count(200) == LIMIT
 

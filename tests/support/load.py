@@ -100,7 +100,7 @@ class Load:
         method: str = "mix",
         connections: int = 64,
         processes: int = 2,
-        pace: float = 0.0,
+        pace: float = 0.01,
         executed: pathlib.Path | None = None,
         idle_minimum: float = 1.0,
         body: int = 100,

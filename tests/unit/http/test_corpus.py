@@ -28,18 +28,10 @@ def check(case, found):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_whole(case):
-    check(case, reading.read([case.octets]))
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_octet_by_octet(case):
-    check(case, reading.read([bytes([octet]) for octet in case.octets]))
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_cut_at_random(case):
+def test_whole_octet_by_octet_and_cut_at_random(case):
     whole = reading.read([case.octets])
+    check(case, whole)
+    assert reading.read([bytes([octet]) for octet in case.octets]) == whole
     dice = random.Random(str(case))  # the same cuts in every run
     for _ in range(10):
         cuts = [dice.randrange(len(case.octets) + 1) for _ in range(dice.randrange(1, 8))]

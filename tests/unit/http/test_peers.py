@@ -10,9 +10,7 @@ import re
 
 import pytest
 
-from tests.support import corpus, reading, streams
-
-peers = pytest.importorskip("tests.support.peers", reason="h11 or httptools is not installed", exc_type=ImportError)
+from tests.support import corpus, peers, reading, streams
 
 DOCUMENT = pathlib.Path(__file__).parents[3] / "docs" / "HTTP_PARSING.md"
 CASES = corpus.load()

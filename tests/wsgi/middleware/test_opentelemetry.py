@@ -6,9 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
-pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
-
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
