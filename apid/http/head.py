@@ -2,7 +2,7 @@
 
 Here lives what lies between the first octet and the empty line: limits, framing, Host, Expect, Connection. Not here: the
 pieces of grammar (grammar.py), the request line's rare forms (target.py), content (body.py), proxies' fields (forwarded.py),
-sockets and deadlines (protocol.py). Pure: bytes in, values out.
+sockets and deadlines (connection.py). Pure: bytes in, values out.
 
 Theory of operation. There are two readings of the same grammar, and a test holds them together:
 
