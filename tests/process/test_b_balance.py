@@ -15,6 +15,8 @@ from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
 from tests.support.engine import serving, wait_for
 
+pytestmark = pytest.mark.timing
+
 
 def burst(engine, count):
     """Open connections as fast as it goes, each with a first request, as wrk does."""

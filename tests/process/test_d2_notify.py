@@ -94,6 +94,7 @@ def test_d1_ready_means_serving_and_d2_each_step_is_told(daemon, manager):
     manager.wait_for("STOPPING", "1")
 
 
+@pytest.mark.timing
 def test_d2_a_drain_asks_for_more_time(daemon, manager, tmp_path):
     one = started(daemon, manager, "slow", workers=1).start()
     with Connection(one.address, timeout=20) as connection:
@@ -108,6 +109,7 @@ def test_d2_a_drain_asks_for_more_time(daemon, manager, tmp_path):
     assert max(gaps) < 4, "each comes before the last one is used up"
 
 
+@pytest.mark.timing
 def test_d2_the_watchdog_hears_of_a_daemon_that_is_well(daemon, manager):
     one = started(daemon, manager, environment={"WATCHDOG_USEC": "2000000"}).start()
     manager.wait_for("WATCHDOG", "1", count=3)
@@ -116,6 +118,7 @@ def test_d2_the_watchdog_hears_of_a_daemon_that_is_well(daemon, manager):
     assert one.stop() == 0
 
 
+@pytest.mark.timing
 def test_d2_the_watchdog_is_honest(daemon, manager):
     """When no worker beats any more, nobody says that all is well."""
     one = started(

@@ -12,6 +12,8 @@ from tests.support.apps import framing
 from tests.support.client import Connection, NoAnswer, request_bytes
 from tests.support.engine import serving, wait_for
 
+pytestmark = pytest.mark.timing
+
 SOON = 6
 """Seconds: two are promised (R12), on a machine that has time; the drain's own deadline is ten."""
 

@@ -14,6 +14,8 @@ from tests.support.apps import hanging, pipeline
 from tests.support.client import Connection, get, request_bytes
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.timing
+
 TIMEOUT = 2
 
 

@@ -15,6 +15,8 @@ from tests.support.apps import pipeline
 from tests.support.client import Connection, get
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.timing
+
 
 def unharmed(one, workers):
     assert one.worker_pids() == workers

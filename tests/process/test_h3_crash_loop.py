@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.support import processes
 from tests.support.apps import pipeline
 from tests.support.client import get
@@ -14,6 +16,7 @@ from tests.support.processes import wait_until
 SECONDS = 5
 
 
+@pytest.mark.timing
 def test_h3_a_crash_loop_is_calm(daemon, say):
     one = daemon(workers=1)
     how = one.directory / "how"

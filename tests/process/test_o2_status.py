@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 
 import pytest
@@ -26,11 +25,11 @@ def test_every_worker_hangs_and_status_answers(daemon, workers):
             connection.send(f"GET /sleep?{len(held)} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             held.append(connection)
             wait_until(lambda: busy(one) == len(held), f"{len(held)} workers are busy", 30)
-        found = read(one)
+        found = one.status()
         waiting = Connection(one.address)
         held.append(waiting)
-        wait_until(lambda: read(one)["listeners"][0]["queue"]["depth"] == 1, "a connection that nobody accepts", 30)
-        wait_until(lambda: all(worker["stalled"] for worker in read(one)["workers"]), "all are seen to hang", 30)
+        wait_until(lambda: one.status()["listeners"][0]["queue"]["depth"] == 1, "a connection that nobody accepts", 30)
+        wait_until(lambda: all(worker["stalled"] for worker in one.status()["workers"]), "all are seen to hang", 30)
         lines = sorted(worker["oldest"]["line"] for worker in found["workers"])
         assert lines == sorted(f"GET /sleep?{number} HTTP/1.1" for number in range(workers))
         assert all(worker["limit"] == 1000 for worker in found["workers"])
@@ -43,9 +42,5 @@ def test_every_worker_hangs_and_status_answers(daemon, workers):
         one.stop(signal.SIGINT)
 
 
-def read(one) -> dict:
-    return json.loads(one.apidctl("status", "--json").stdout)
-
-
 def busy(one) -> int:
-    return sum(worker["oldest"] is not None for worker in read(one)["workers"])
+    return sum(worker["oldest"] is not None for worker in one.status()["workers"])

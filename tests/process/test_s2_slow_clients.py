@@ -13,6 +13,8 @@ from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
 from tests.support.engine import serving, wait_for
 
+pytestmark = pytest.mark.timing
+
 SETTINGS = Http(header_timeout=1, client_socket_timeout=1, keepalive_timeout=1.5, pool_size=20)
 
 

@@ -155,6 +155,7 @@ def test_a_killed_worker_is_replaced_in_its_slot(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.timing
 def test_h5_the_death_of_the_parent_ends_the_workers_and_frees_the_port(daemon, say):
     one = daemon(paste=pipeline("hello"), workers=2).start()
     workers = one.wait_for_workers(2)
