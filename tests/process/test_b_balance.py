@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import os
+import signal
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 
 from apid import scoreboard
 from apid.conf.settings import Http
-from tests.support import wrk
+from tests.support import processes, wrk
 from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
 from tests.support.engine import serving, wait_for
@@ -127,6 +128,26 @@ def test_b4_a_full_pool_leaves_the_connection_to_a_free_sibling():
         assert also_long.answer().status == 200
         assert waiting.answer().status == 200
         assert engine.total(scoreboard.ACCEPTED) == accepted + 1
+
+
+def test_b4_the_request_that_takes_the_last_slot_and_a_connection_in_one_turn():
+    """The worker is stopped while both come, so that its hub finds them together; the request first."""
+    with serving(framing.app, Http(pool_size=1)) as engine:
+        first = engine.connect()
+        assert first.request().status == 200
+        wait_for(lambda: processes.state(engine.pids[0]) == "S")  # or the connection may not be registered yet
+        engine.kill(signal.SIGSTOP)
+        wait_for(lambda: processes.state(engine.pids[0]) == "T")
+        first.send(request_bytes(path="/sleep?1"))
+        second = engine.connect()
+        second.send(request_bytes())
+        engine.kill(signal.SIGCONT)
+        wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 1)
+        time.sleep(0.4)  # longer than a tick of the hub, which looks at the socket again
+        assert engine.total(scoreboard.IN_FLIGHT) == 1
+        assert engine.total(scoreboard.ACCEPTED) == 1, "a sibling could have served the second"
+        assert first.answer().status == 200
+        assert second.answer().status == 200
 
 
 def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(tmp_path):
