@@ -48,6 +48,14 @@ def pytest_collection_modifyitems(config, items):
     items[:] = again
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    """Make what was captured printable: some tests log names that are no Unicode, which no report can carry as they are."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 LASTING = ("anon_inode:[eventpoll]", "/dev/urandom", "/dev/null", "/memfd:apid-scoreboard")
 """Descriptors that a library opens once for the life of the process (the hub of eventlet does), or that mmap holds until
 its object goes, which pytest keeps alive past this check."""

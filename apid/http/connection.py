@@ -268,7 +268,9 @@ class Connection(Transport):
             self.readable = True
             served = self.served
             self.advance()
-            if self.phase is phase and self.served == served:
+            if phase is _NEW and self.phase is _HEAD:
+                self.expired()  # the deadline was for the whole head
+            elif self.phase is phase and self.served == served:
                 self.service.cells[scoreboard.TIMEOUTS] += phase is _NEW
                 self.finish()
         elif phase < _NEW:

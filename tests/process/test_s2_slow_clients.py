@@ -119,6 +119,19 @@ def test_a_request_that_comes_in_time_keeps_its_connection_however_late_the_work
         assert idle.request().status == 200
 
 
+def test_a_first_head_that_comes_by_halves_has_its_deadline_however_late_the_worker_sees_it(engine):
+    with Connection(engine.address) as busy:
+        busy.request()
+        accepted = engine.total(scoreboard.ACCEPTED)
+        with Connection(engine.address) as slow:
+            wait_for(lambda: engine.total(scoreboard.ACCEPTED) == accepted + 1)
+            busy.send(request_bytes(path="/block?2"))  # nothing else runs, longer than header_timeout
+            wait_for(engine.rows[0].flights)
+            slow.send(b"GET / HTTP/1.1\r\nHost:")
+            assert slow.answer().status == 408
+            assert slow.ended()
+
+
 GREEDY = """
 import socket, sys
 one, request = socket.create_connection((sys.argv[1], int(sys.argv[2]))), sys.stdin.buffer.read()
