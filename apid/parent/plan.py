@@ -259,12 +259,12 @@ class Plan:
 
     def _late(self, child: Child, now: float) -> list[Action]:
         """Escalate: whoever is past its deadline is killed. A second deadline is never needed: nothing survives SIGKILL."""
-        child.deadline = 0.0
+        given, child.deadline = child.deadline - child.spawned, 0.0
         if child.stage is Stage.KILLED:
             return []
         if child.stage is Stage.BOOTING and not child.cause:
             child.cause = Cause.BOOT
-            child.reason = f"not ready within {self.state.daemon.startup_timeout:g} s (startup_timeout)"
+            child.reason = f"not ready within {given:g} s (startup_timeout)"
         text = {
             Cause.HUNG: "hung: killed",
             Cause.BOOT: f"{child.reason}: killed",

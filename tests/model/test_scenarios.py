@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from apid import channel
+from apid.conf.settings import Daemon
 from apid.errors import ExitCode
 from apid.parent import events
 from apid.parent.lifecycle import Stage
@@ -398,6 +399,15 @@ def test_a_start_in_which_nobody_gets_ready_ends_with_its_code():
         kernel.end(kernel.workers()[0], -signal.SIGSEGV)
         kernel.turn()
     assert kernel.code == ExitCode.NO_WORKER
+
+
+def test_a_new_generation_is_given_its_own_startup_timeout(kernel):
+    kernel.daemon = Daemon(workers=2, startup_timeout=7)
+    kernel.ask(Command.RELOAD, 1)
+    kernel.turn()
+    pass_trial(kernel)
+    kernel.tick(7)
+    assert "not ready within 7 s (startup_timeout)" in kernel.replies[1][0].text
 
 
 def test_startup_timeout_0_waits_for_ever():

@@ -26,12 +26,16 @@ def raises_at_load(one, stack):
 
 def hangs_at_load(one, stack):
     (one.directory / "how").write_text("hang")
+    one.options["startup_timeout"] = 1
+    one.write_config()
     one.paste.write_text(pipeline("bad_at_load", how=one.directory / "how"))
     return "startup_timeout"
 
 
 def loops_at_load(one, stack):
     (one.directory / "how").write_text("loop")
+    one.options["startup_timeout"] = 1
+    one.write_config()
     one.paste.write_text(pipeline("bad_at_load", how=one.directory / "how"))
     return "startup_timeout"
 
@@ -84,9 +88,8 @@ CASES = [
 
 def test_r7_a_bad_reload_changes_nothing(recording, load):
     """One daemon and one load for all of them, as an operator has who tries again and again; then it is mended."""
-    one = recording(workers=2, startup_timeout=5).start()
+    one = recording(workers=2).start()
     workers = one.wait_for_workers(2)
-    one.options["startup_timeout"] = 1
     good = one.paste.read_text(), dict(one.options), dict(one.sections)
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(load(one, mode="mix", connections=8, processes=1, pace=0.02))
