@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import curses
 import locale
+import os
 import signal
 import sys
 import time
@@ -73,6 +74,7 @@ class _Top:
         self._sample = Sample.of(None, first)
         self._view = View()
         self._trouble = ""
+        self._resized = False
         self._attributes: dict[Tone, int] = {
             "plain": 0,
             "quiet": curses.A_DIM,
@@ -92,6 +94,7 @@ class _Top:
             curses.curs_set(0)
         except curses.error:
             self._screen.leaveok(True)  # a terminal that cannot hide its cursor
+        signal.signal(signal.SIGWINCH, self._note_resize)
         due = time.monotonic() + min(0.5, self._interval)
         while True:
             self._draw()
@@ -99,13 +102,30 @@ class _Top:
             key = self._screen.getch()
             if key in (ord("q"), ord("Q")):
                 return
-            if key >= 0 and key != curses.KEY_RESIZE:
+            if self._resized:
+                self._resize()
+            elif key >= 0:
                 name = _KEYS.get(key) or (chr(key) if key < 128 else "")
                 self._view = self._view.press(name, max(1, self._screen.getmaxyx()[0] - 8))
             if time.monotonic() >= due:
                 due = time.monotonic() + self._interval
                 if not self._view.held:
                     self._look()
+
+    def _note_resize(self, signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        self._resized = True
+
+    def _resize(self) -> None:
+        """Take over the terminal's size and draw everything.
+
+        curses' own handler compares sizes: a terminal that became smaller and large again before it looked has lost lines that
+        curses would not draw again.
+        """
+        self._resized = False
+        columns, lines = os.get_terminal_size(sys.stdout.fileno())
+        curses.resizeterm(lines, columns)
+        self._screen.clear()
 
     def _look(self) -> None:
         try:
