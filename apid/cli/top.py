@@ -124,7 +124,7 @@ class _Top:
         """
         self._resized = False
         columns, lines = os.get_terminal_size(sys.stdout.fileno())
-        curses.resizeterm(lines, columns)
+        curses.resizeterm(max(1, lines), max(1, columns))
         self._screen.clear()
 
     def _look(self) -> None:

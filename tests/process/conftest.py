@@ -9,21 +9,22 @@ from tests.support.daemon import Daemon
 from tests.support.load import Load
 
 DAEMONS = pytest.StashKey[list[Daemon]]()
-FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
 def say(request):
     """A function that puts a line of measured figures into the summary at the end of the run."""
-    lines = request.config.stash.setdefault(FIGURES, [])
-    return lambda text: lines.append(f"{request.node.name}: {text}")
+    return lambda text: request.node.user_properties.append(("figures", f"{request.node.name}: {text}"))
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    """Print what was said."""
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.ensure_newline()
-        terminalreporter.write_line(f"FIGURES {line}")
+def pytest_terminal_summary(terminalreporter):
+    """Print what was said, in whichever process."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    for report in reports:
+        for name, line in report.user_properties if report.when == "call" else []:
+            if name == "figures":
+                terminalreporter.ensure_newline()
+                terminalreporter.write_line(f"FIGURES {line}")
 
 
 @pytest.fixture
