@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import multiprocessing
@@ -19,6 +18,7 @@ import pytest
 from apid import log
 from apid.conf.settings import Log
 from apid.errors import ConfigError
+from tests.support.processes import descriptors
 
 LOG = logging.getLogger("apid.parent")
 
@@ -104,11 +104,13 @@ def test_levels(path):
 
 
 def test_a_second_setup_replaces_the_first_and_closes_its_file(path, tmp_path):
+    def open_ones():
+        return [name for name in descriptors().values() if name.startswith(str(tmp_path))]
+
     setup(path)
-    gc.collect()  # what other tests left to the collector must not vanish in between
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert open_ones() == [str(path)]
     setup(tmp_path / "other.log", identity="worker=0 gen=1 pid=9")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_ones() == [str(tmp_path / "other.log")]
     LOG.info("there")
     assert path.read_text() == ""
     assert (tmp_path / "other.log").read_text().endswith("worker=0 gen=1 pid=9 there\n")
