@@ -129,7 +129,7 @@ def test_a_first_head_that_comes_by_halves_has_its_deadline_however_late_the_wor
             wait_for(engine.rows[0].flights)
             slow.send(b"GET / HTTP/1.1\r\nHost:")
             assert slow.answer().status == 408
-            assert slow.ended()
+            assert slow.rest() == b""
 
 
 GREEDY = """
