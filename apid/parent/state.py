@@ -168,5 +168,14 @@ class State:
         keep the remaining seats empty.
         """
         wanted = max(self.wanted, self.change.wanted if self.change else 0, 1)
-        leaving = sum(not child.serving or child.slot >= wanted for child in self.children)
-        return wanted + max(wanted, leaving) - len(self.children) - len(self.pending)
+        leaving = sum(not child.serving for child in self.children)
+        return wanted + max(wanted, leaving) + self.surplus() - len(self.children) - len(self.pending)
+
+    def surplus(self) -> int:
+        """How many workers hold seats past the wanted number of their generation."""
+        wanted = {self.generation: self.wanted}
+        if self.change is not None:
+            wanted[self.change.generation] = self.change.wanted
+        return sum(
+            child.serving and child.slot >= wanted.get(child.generation, child.slot + 1) for child in self.children
+        )

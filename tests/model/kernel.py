@@ -212,9 +212,10 @@ class Kernel:
         self.processes[pid] = Process(pid, action.slot, action.generation)
         change = self.state.change
         wanted = max(self.state.wanted, change.wanted if change else 0)
-        leaving = sum(not c.serving or c.slot >= wanted for c in self.state.children)
+        leaving = sum(not c.serving for c in self.state.children)
+        surplus = self.state.surplus()
         workers = [p for p in self.processes.values() if p.kind == "worker"]
-        assert len(workers) <= wanted + max(wanted, leaving), "more than twice the workers that are wanted"
+        assert len(workers) <= wanted + max(wanted, leaving) + surplus, "more than twice the workers that are wanted"
         return events.Spawned(pid, action.slot, action.generation, row)
 
     def drain(self, action: events.DrainWorker) -> None:

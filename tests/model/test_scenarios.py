@@ -347,6 +347,25 @@ def test_a_scale_down_keeps_those_who_serve_while_the_seats_that_stay_boot(when)
     assert kernel.state.phase is Phase.RUNNING
 
 
+def test_those_who_stay_in_a_new_generation_do_not_keep_its_seats_empty():
+    """Two are wanted, the old two serve, and of the new ones a seat that stays and one that goes: one place is missing."""
+    kernel = running(Kernel(3))
+    kernel.ask(Command.RELOAD, 1)
+    kernel.turn()
+    pass_trial(kernel)
+    ready_first(kernel, 1, 2)
+    kernel.ask(Command.SCALE, 2, 2)
+    kernel.turn()
+    drained(kernel)
+    kernel.end(next(p for p in kernel.workers(generation=2) if p.slot == 1), -signal.SIGSEGV)
+    kernel.turn()
+    ready_first(kernel, 0)
+    boot(kernel)
+    assert serving(kernel) == {(0, 2), (1, 2)}
+    drained(kernel)
+    assert kernel.replies[2][0].ok
+
+
 def test_those_who_stay_for_the_time_being_do_not_keep_the_seats_empty():
     """One is wanted, three others serve or drain: there is room to fork that one."""
     kernel = running(Kernel(4))
