@@ -28,29 +28,29 @@ def pytest_addoption(parser):
     parser.addoption(
         "--second-try",
         action="store_true",
-        help="run only the tests marked `timing` that failed the last time; fail at once where another one failed, too",
+        help="run only the tests marked `timing` that failed in the last run; exit with 1 if any other test failed",
     )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """With --second-try, keep what judges by the clock and failed; all else that failed is not given another chance."""
+    """With --second-try, select the tests marked `timing` that failed in the last run; exit if any other test failed."""
     if not config.getoption("--second-try"):
         return
     failed = set(config.cache.get("cache/lastfailed", {}))
     again = [item for item in items if item.nodeid in failed]
     final = [item.nodeid for item in again if item.get_closest_marker("timing") is None]
     if final:
-        pytest.exit(f"no second try, for these judge by no clock: {', '.join(final)}", returncode=1)
+        pytest.exit(f"no second try: failed and not marked `timing`: {', '.join(final)}", returncode=1)
     if not again:
-        pytest.exit("no second try: what failed is no test", returncode=1)
+        pytest.exit("no second try: the failure was not in a test", returncode=1)
     config.hook.pytest_deselected(items=[item for item in items if item not in again])
     items[:] = again
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item, call):
-    """Make what was captured printable: some tests log names that are no Unicode, which no report can carry as they are."""
+    """Escape lone surrogates in captured output: some tests log file names that are not UTF-8, and xdist cannot send them."""
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report

@@ -117,10 +117,10 @@ class _Top:
         self._resized = True
 
     def _resize(self) -> None:
-        """Take over the terminal's size and draw everything.
+        """Apply the terminal's size and redraw the whole screen.
 
-        curses' own handler compares sizes: a terminal that became smaller and large again before it looked has lost lines that
-        curses would not draw again.
+        The handler of curses only compares sizes. If the terminal shrinks and grows again before that comparison, it has lost
+        lines that curses does not redraw.
         """
         self._resized = False
         columns, lines = os.get_terminal_size(sys.stdout.fileno())

@@ -5,9 +5,8 @@ connection is registered once, edge-triggered, and the hub calls its `ready`; a 
 with EPOLLEXCLUSIVE, so that the kernel wakes one worker, the one that has waited longest. Everything else (sockets of the
 application, timers, green threads) goes eventlet's own ways.
 
-A wake-up is lost where the worker that got it does not accept after all: it leaves the connection to its siblings and computes
-from then on, its pool has filled up meanwhile, or it is killed. Nobody else was woken, so each tick looks at the listening
-sockets by itself.
+A wake-up is lost if the worker that received it does not accept: it leaves the connection to its siblings and then computes, its
+pool fills up, or it is killed. The kernel wakes no other worker, so each tick polls the listening sockets.
 
 The hub also beats: each turn of its clock writes a sign of life into the scoreboard, so that a blocked hub looks blocked.
 """
@@ -64,7 +63,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         soon: calls to make before the next wait, in order.
         deadlines: of the connections.
         gauge: called before each wait; writes what the scoreboard shows of the moment.
-        listening: how many listening sockets are waited at.
+        listening: number of listening sockets that are registered.
     """
 
     SYSTEM_EXCEPTIONS = ()
@@ -80,7 +79,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self.gauge: Callable[[], None] = _nothing
         self.listening = 0
         self._sessions: dict[int, Session] = {}
-        self._doors = select.poll()  # the listening sockets that are waited at
+        self._listeners = select.poll()  # the registered listening sockets
         self._beat_due = 0.0
 
     def attach(self, fd: int, session: Session) -> None:
@@ -106,13 +105,13 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         """
         self.poll.register(fd, _EXCLUSIVE)
         self._sessions[fd] = session
-        self._doors.register(fd, select.POLLIN)
+        self._listeners.register(fd, select.POLLIN)
         self.listening += 1
 
     def unring(self, fd: int) -> None:
         """Undo `ring`; raises KeyError where there was none."""
         self.detach(fd)
-        self._doors.unregister(fd)
+        self._listeners.unregister(fd)
         self.listening -= 1
 
     def tick(self) -> None:
@@ -126,7 +125,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self.schedule_call_global(self.deadlines.grain, self.tick)
         self.deadlines.turn(now)
         if self.listening:
-            for fd, events in self._doors.poll(0):
+            for fd, events in self._listeners.poll(0):
                 self._sessions[fd].ready(events)
 
     def run(self, *_args: Any, **_kwargs: Any) -> None:

@@ -167,7 +167,7 @@ class Listener:
                 if not self._ending:
                     self._leave_to_siblings()
                 if self._pool.full and not self._ending:
-                    continue  # the last slot was taken on the way here: a sibling's next tick finds who waits
+                    continue  # the pool has filled up since the wake-up; a sibling finds the connection at its next tick
             try:
                 fd, address = self._sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 -- without a socket object around it
             except BlockingIOError:

@@ -19,7 +19,7 @@ GRACE = 3.0
 def dismiss(state: State, child: Child, cause: str, now: float, *, successor: bool) -> list[Action]:
     """End one worker the right way for its stage: a ready one drains, a booting one, which serves nobody, is killed.
 
-    A hung one cannot drain, and its kill is due in a moment.
+    A hung worker cannot drain; its kill is already scheduled.
     """
     if child.stage is Stage.READY and child.cause != Cause.HUNG:
         child.turn(Turn.DRAIN)

@@ -286,7 +286,8 @@ class Plan:
         actions = dismiss_strays(state, now)
         if is_ending(state.phase):
             return actions + ending.finish(state)
-        # A commit comes first: nobody is forked for a generation that ends with it, and it leaves exactly the wanted seats.
+        # Commit before forking, so that no worker is forked for a generation that the commit ends; and dismiss the surplus before
+        # the commit, so that the new generation then has exactly the wanted seats.
         if state.change is not None and state.change.step is Step.RAISING:
             actions += scaling.surplus(state, state.change.generation, state.change.wanted, now)
         actions += change_steps.advance(state, now)

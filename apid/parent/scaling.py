@@ -40,10 +40,10 @@ def after_reload(state: State, configured: int) -> int:
 
 
 def surplus(state: State, generation: int, wanted: int, now: float) -> list[Action]:
-    """Give up the seats past the wanted number, the highest first.
+    """Dismiss the workers of a generation in seats past the wanted number, the highest seat first.
 
-    Who boots there goes at once. Who serves there stays until as many others are ready: the seats below may still be booting,
-    and somebody has to serve meanwhile.
+    A booting worker is dismissed at once. A ready worker is dismissed only if `wanted` other seats are ready, because the seats
+    below it may still be booting.
     """
     actions: list[Action] = []
     spare = len(state.ready(generation)) - wanted

@@ -135,7 +135,7 @@ class State:
         ]
 
     def ready(self, generation: int) -> set[int]:
-        """The seats of a generation in which a ready worker serves; a hung one does not. Seats past the wanted number count."""
+        """The seats of a generation that have a ready worker which is not hung; seats past the wanted number included."""
         return {child.slot for child in self.children.of(generation, stage=Stage.READY) if child.cause != Cause.HUNG}
 
     def complete(self, generation: int, wanted: int) -> bool:
@@ -164,15 +164,14 @@ class State:
     def room(self) -> int:
         """How many more workers may be forked: never more than twice as many as are wanted in all.
 
-        More are there only after a scale down, while the surplus drains or serves in place of seats that boot; those must not
-        keep the remaining seats empty.
+        Surplus workers after a scale down are not counted: whether they drain or still serve, the remaining seats must be filled.
         """
         wanted = max(self.wanted, self.change.wanted if self.change else 0, 1)
         leaving = sum(not child.serving for child in self.children)
         return wanted + max(wanted, leaving) + self.surplus() - len(self.children) - len(self.pending)
 
     def surplus(self) -> int:
-        """How many workers hold seats past the wanted number of their generation."""
+        """Number of booting or ready workers in seats past the wanted number of their generation."""
         wanted = {self.generation: self.wanted}
         if self.change is not None:
             wanted[self.change.generation] = self.change.wanted

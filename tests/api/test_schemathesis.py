@@ -29,8 +29,8 @@ UNSAID = [
 def exercise(application, mode, examples, excluded):
     """Send generated requests to every operation of an application's document, and judge the answers.
 
-    Not with schemathesis' own parametrize(): the application would be loaded, and its database made, at import. It is imported
-    here because that takes a second, which a run of other tests would pay as well.
+    Not with schemathesis' own parametrize(): the application would be loaded, and its database made, at import. The import of
+    schemathesis takes a second, which runs of other tests should not pay, so it is local.
     """
     import schemathesis
     from schemathesis.specs.openapi import checks

@@ -1,4 +1,4 @@
-"""What is imported is declared: by the program as a dependency or an extra, by the tests in the extra `test`."""
+"""Every third-party import is declared: as a dependency or in an extra; for the tests, in the extra `test`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from importlib.metadata import packages_distributions
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_THE_TESTS_OWN = {"bench", "fuzz", "originals"}
-"""Folders of tests/ that have an extra of their own, and one with applications of others."""
+"""Folders of tests/ with an extra of their own, and the applications of other projects."""
 
 COMES_WITH = {"greenlet": "eventlet"}
-"""Modules whose distribution another one brings, by design of that one."""
+"""Modules of distributions that another distribution is designed to bring."""
 
 
 def distributions(requirements: list[str]) -> set[str]:
-    """Normalized names (PEP 503) of the distributions that are required."""
+    """Normalized names (PEP 503) of the required distributions."""
     return {normalized(re.split(r"[\[<>=!~; ]", text, maxsplit=1)[0]) for text in requirements}
 
 
@@ -28,7 +28,7 @@ def normalized(name: str) -> str:
 
 
 def imported(part: str) -> dict[str, str]:
-    """Top-level modules that are imported below a folder, each with one file that does."""
+    """Top-level third-party modules that are imported below a folder, each with one of the importing files."""
     found: dict[str, str] = {}
     for path in (TOP / part).rglob("*.py"):
         if NOT_THE_TESTS_OWN & set(path.parts):

@@ -1,7 +1,7 @@
-"""What a docstring or a comment names is there: files, options, symbols. And what a document links to is there, too.
+"""Docstrings, comments and documents name only files, options and symbols that exist, and link only to files that exist.
 
-Only words that can be nothing else are looked at: with an underscore (`worker_timeout`, `STACKS`-like constants of two words), in
-CamelCase, or with the ending of a file. Whatever the code uses anywhere, as a name or within a string, exists.
+A word is checked if it contains an underscore, is in CamelCase, or ends like a file name. It exists if the code uses it anywhere,
+as a name or within a string.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SYSTEM = ("configparser", "errno", "fcntl", "gzip", "os", "select", "signal", "socket", "ssl", "tempfile")
-"""Modules of the standard library whose names are the system's own words."""
+"""Modules of the standard library whose names may be used freely."""
 
 EXTERNAL = {
     "DevTools": "Chromium",
@@ -67,7 +67,7 @@ EXTERNAL = {
     "tcpi_sacked": "tcp(7)",
     "tcpi_unacked": "tcp(7)",
 }
-"""Words of others, each with whose it is. One that no text uses, or that the code has itself, must leave."""
+"""Words of other projects, each with its source. An entry is stale if no text uses it, or if the code now has the name itself."""
 
 FILE = re.compile(r"[\w/.-]*\w\.(?:py|md|ini|conf|toml|service|socket)\b")
 WORD = re.compile(
@@ -78,14 +78,14 @@ EXAMPLES = re.compile(r"^```.*?^```$|<!--.*?-->", re.MULTILINE | re.DOTALL)
 
 
 def tracked() -> list[pathlib.Path]:
-    """The files of the repository, also those that are not committed yet."""
+    """The files of the repository, including untracked ones that are not ignored."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout.splitlines()
     return [TOP / name for name in listed if (TOP / name).exists()]
 
 
 def is_text(node: ast.AST) -> bool:
-    """Whether a statement is a string by itself: a docstring, or one behind an attribute."""
+    """Whether a statement is a bare string: a docstring, or the description of an attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
@@ -116,7 +116,7 @@ def names(tree: ast.AST) -> Iterator[str]:
 
 
 def parsed(part: str) -> dict[pathlib.Path, tuple[str, ast.AST]]:
-    """Source and tree of the modules below a folder; those of others, and benchmarks, whose peers are others', left out."""
+    """Source and tree of the modules below a folder, without applications of other projects and without benchmarks."""
     found = {}
     for path in (TOP / part).rglob("*.py"):
         if path != pathlib.Path(__file__) and not {"corpus", "originals", "bench"} & set(path.parts):
@@ -126,7 +126,7 @@ def parsed(part: str) -> dict[pathlib.Path, tuple[str, ast.AST]]:
 
 
 class Vocabulary:
-    """What exists: for the daemon's texts what its own code has, for the tests' also what theirs has."""
+    """The names that exist: for texts in apid/ those of apid/, for texts in tests/ those of both."""
 
     def __init__(self) -> None:
         self.modules = {part: parsed(part) for part in ("apid", "tests")}
@@ -141,7 +141,7 @@ class Vocabulary:
             self.known[part] = frozenset(known)
 
     def unknown(self, part: str) -> Iterator[tuple[str, str]]:
-        """(place, word) of each that is not there, external ones included."""
+        """Each (place, word) that does not exist, external words included."""
         for path, (source, tree) in self.modules[part].items():
             for line, text in texts(source, tree):
                 place = f"{path.relative_to(TOP)}:{line}"
@@ -190,7 +190,7 @@ def test_documents_link_to_what_is_there():
 
 
 def named_in_documents() -> Iterator[tuple[str, str]]:
-    """(document, name) of each module and document that is named and not there, external ones included."""
+    """Each (document, name) of a module or document that does not exist, external names included."""
     there = {path.name for path in tracked()}
     for document in documents():
         for name in re.findall(r"[\w/.-]*\w\.(?:py|md)\b", EXAMPLES.sub("", document.read_text(encoding="utf-8"))):

@@ -225,8 +225,8 @@ class Kernel:
         process.draining = True
         child = self.state.children.get(action.pid)
         if self.state.phase in (Phase.STARTING, Phase.RUNNING) and child.generation <= self.state.generation:
-            # whoever came for a change that failed goes whatever is left: it was never committed
-            assert any(map(self.serves, self.state.children)), "the last worker that served was told to go"
+            # a worker of a failed change is dismissed in any case: it was never committed
+            assert any(map(self.serves, self.state.children)), "the last ready worker was dismissed"
         if action.successor and child.cause in (events.Cause.RELOAD, events.Cause.RECYCLE, events.Cause.RSS):
             # R10: the seats are otherwise ready, as far as it is us who decide
             generation = self.state.generation
@@ -238,7 +238,7 @@ class Kernel:
 
     @staticmethod
     def serves(child: Child) -> bool:
-        """As far as the parent knows, requests are answered there."""
+        """Whether the parent expects this worker to answer requests."""
         return child.stage is Stage.READY and child.cause != events.Cause.HUNG
 
     def kill(self, action: events.Kill) -> None:

@@ -152,7 +152,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(early=st.integers(1, 3), number=st.integers(1, 4), trial=st.booleans())
     def a_scale_down_meets_boots_out_of_order(self, early, number, trial):
-        """The highest seats are ready first, and then fewer are wanted."""
+        """The highest seats become ready first, then the number of workers is reduced."""
         if trial:
             self.trial_ends(True, 0)
         booting = sorted((p for p in self.kernel.workers(ready=False) if not p.draining), key=lambda p: -p.slot)

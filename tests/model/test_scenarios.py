@@ -287,7 +287,7 @@ def test_a_scale_down_that_drains_does_not_keep_seats_empty():
 
 
 def ready_first(kernel, *slots):
-    """Of those that boot, these become ready."""
+    """Make the booting workers of these slots ready."""
     for process in [p for p in kernel.workers(ready=False) if p.slot in slots]:
         process.ready = True
         kernel.say(process.pid, channel.Ready())
@@ -300,7 +300,7 @@ def serving(kernel):
 
 @pytest.mark.parametrize("old_generation", ["serves", "is dead"])
 def test_a_scale_down_during_a_reload_waits_for_the_seats_that_stay(old_generation):
-    """The highest seats are ready first: they are no generation, and they go only once somebody else serves."""
+    """The highest seats become ready first. They do not complete the generation, and they drain only when others are ready."""
     kernel = running(Kernel(4))
     kernel.ask(Command.RELOAD, 1)
     kernel.turn()
@@ -348,7 +348,7 @@ def test_a_scale_down_keeps_those_who_serve_while_the_seats_that_stay_boot(when)
 
 
 def test_those_who_stay_in_a_new_generation_do_not_keep_its_seats_empty():
-    """Two are wanted, the old two serve, and of the new ones a seat that stays and one that goes: one place is missing."""
+    """The surplus worker of the new generation, which serves on, does not block the fork for the missing seat."""
     kernel = running(Kernel(3))
     kernel.ask(Command.RELOAD, 1)
     kernel.turn()
@@ -367,7 +367,7 @@ def test_those_who_stay_in_a_new_generation_do_not_keep_its_seats_empty():
 
 
 def test_those_who_stay_for_the_time_being_do_not_keep_the_seats_empty():
-    """One is wanted, three others serve or drain: there is room to fork that one."""
+    """With one worker wanted and three surplus workers, there is room to fork the wanted one."""
     kernel = running(Kernel(4))
     first = next(p for p in kernel.workers() if p.slot == 0)
     kernel.ask(Command.SCALE, 1, 1)

@@ -131,11 +131,11 @@ def test_b4_a_full_pool_leaves_the_connection_to_a_free_sibling():
 
 
 def test_b4_the_request_that_takes_the_last_slot_and_a_connection_in_one_turn():
-    """The worker is stopped while both come, so that its hub finds them together; the request first."""
+    """Both arrive while the worker is stopped, so that its hub finds them in one turn, the request first."""
     with serving(framing.app, Http(pool_size=1)) as engine:
         first = engine.connect()
         assert first.request().status == 200
-        wait_for(lambda: processes.state(engine.pids[0]) == "S")  # or the connection may not be registered yet
+        wait_for(lambda: processes.state(engine.pids[0]) == "S")  # until then the connection may not be registered
         engine.kill(signal.SIGSTOP)
         wait_for(lambda: processes.state(engine.pids[0]) == "T")
         first.send(request_bytes(path="/sleep?1"))
@@ -143,7 +143,7 @@ def test_b4_the_request_that_takes_the_last_slot_and_a_connection_in_one_turn():
         second.send(request_bytes())
         engine.kill(signal.SIGCONT)
         wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 1)
-        time.sleep(0.4)  # longer than a tick of the hub, which looks at the socket again
+        time.sleep(0.4)  # longer than one tick of the hub, which polls the socket
         assert engine.total(scoreboard.IN_FLIGHT) == 1
         assert engine.total(scoreboard.ACCEPTED) == 1, "a sibling could have served the second"
         assert first.answer().status == 200
@@ -151,7 +151,7 @@ def test_b4_the_request_that_takes_the_last_slot_and_a_connection_in_one_turn():
 
 
 def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(tmp_path):
-    """The kernel has woken nobody but that worker, which may compute from then on: siblings look by themselves."""
+    """The kernel has woken only the worker that leaves the connection; its sibling finds it by polling."""
     taker = tmp_path / "taker"
 
     def first_takes_and_second_leaves():
@@ -173,7 +173,7 @@ def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(tmp_path):
             one = stack.enter_context(Connection(engine.address))
             held[one] = int(one.request().text)
             assert len(held) < 50
-        # whoever leaves has waited for longest now, so it is woken, and has more connections than the other
+        # the worker that leaves connections has now waited longest, so it is woken, and has more connections than the other
         for one in [one for one, pid in held.items() if pid == takes]:
             one.close()
         row = engine.rows[engine.pids.index(takes)]

@@ -25,7 +25,7 @@ else:
     sock = socket.create_server(("127.0.0.1", 0))
 print("INFO listening on %s:%d (listener main)" % sock.getsockname(), file=sys.stderr, flush=True)
 if "ignore" in open(sys.argv[2]).read():
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # before the fork: the child has to have it from the start
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # before the fork, so that the child ignores it from its start
 child = os.fork()
 if child == 0:
     while True:

@@ -104,7 +104,7 @@ def test_hung(start):
 
 
 def test_recycle(start):
-    """Exactly as many requests as one worker may serve: more could recycle its successor, too, before anybody looks."""
+    """Send exactly max_requests requests: further ones could also recycle the successor before the check."""
     one = start(workers=1, max_requests=3)
     for _ in range(3):
         get(one.address)

@@ -108,7 +108,7 @@ def test_r13_everything_is_new_after_a_reload(daemon):
     one.write_config()
     one.signal(signal.SIGHUP)
     one.wait_ready(2)
-    # a signal has no verdict: an old worker may accept for another moment
+    # a signal has no verdict, so an old worker may still accept for a moment
     wait_until(lambda: get(one.address).text.startswith("newer "), "the new application")
     one.wait_for_workers(2)
     (second,) = one.addresses("second")

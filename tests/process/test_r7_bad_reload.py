@@ -87,7 +87,7 @@ CASES = [
 
 
 def test_r7_a_bad_reload_changes_nothing(recording, load):
-    """One daemon and one load for all of them, as an operator has who tries again and again; then it is mended."""
+    """One daemon and one load for all cases, one after the other; at the end a good reload."""
     one = recording(workers=2).start()
     workers = one.wait_for_workers(2)
     good = one.paste.read_text(), dict(one.options), dict(one.sections)

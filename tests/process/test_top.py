@@ -129,7 +129,7 @@ def test_a_signal_gives_the_terminal_back_too(running, number, code):
 def test_other_sizes(running):
     with Terminal(running) as terminal:
         terminal.wait("SLOT")
-        # what stood there before the new size is drawn over looks right as well, so each step waits for what it alone shows
+        # the previous screen can match as well, so each step waits for what only its own size shows
         for columns, lines, whole in ((20, 5, False), (200, 50, True), (80, 24, False), (200, 50, True)):
             terminal.resize(columns, lines)
             wait_until(lambda whole=whole: ("LAST END" in terminal.text()) is whole, f"{columns} columns are drawn", 30)

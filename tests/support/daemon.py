@@ -26,7 +26,7 @@ PROGRAM = pathlib.Path(sys.executable).with_name("apid")
 CONTROL = pathlib.Path(sys.executable).with_name("apidctl")
 TROUBLE = re.compile(r"\b(?:ERROR|CRITICAL)\b|^Traceback |Exception ignored|ResourceWarning", re.MULTILINE)
 STALL = re.compile(r"stalled: its hub has not turned for \d\.\d s")
-"""Of some seconds: true where a machine has no time for a worker, and no fault. Tests of hangs look for the line themselves."""
+"""A stall of less than 10 s: on a loaded machine it is true and no fault. The tests of hangs check for this line themselves."""
 LISTENING = r"listening on (\S+) \(listener ([^)]+)\)"
 READY = r"ready: (\d+) workers? of generation (\d+)"
 
@@ -126,7 +126,7 @@ class Daemon:
             "PYTHONPATH": f"{self.directory}{os.pathsep}{TOP}",
             "PYTHONFAULTHANDLER": "1",
             "LANG": "C.UTF-8",
-            # eventlet's own resolver is a third of what a worker costs to import, and no test asks for a name
+            # Importing eventlet's resolver takes a third of a worker's boot, and no test resolves a name.
             "EVENTLET_NO_GREENDNS": "yes",
             "STATE_DIRECTORY": str(self.directory),
             **self.environment,

@@ -98,7 +98,7 @@ class Engines:
         bell, wake = socket.socketpair()
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())
-        os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # half the time of importing it, and nobody here asks for a name
+        os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # halves the time of its import; no test resolves a name
         from apid.http import hub
 
         hub.install(row)

@@ -76,7 +76,7 @@ def test_everything_a_controller_does(checked):
 
 ENTRIES = {entry.name: entry for entry in entry_points(group="paste.filter_factory") if entry.value.startswith("apid.")}
 OPTIONS = {
-    "opentelemetry": {"exporter": "none"},  # the others send from threads of their own, past the end of a test
+    "opentelemetry": {"exporter": "none"},  # the other exporters send from threads that outlive a test
     "ipfilter": {"allow": "127.0.0.0/8"},
     "cors": {"allowed_origin": "https://example.org"},
     "keystonecontext": {"require_authtoken": "false"},
