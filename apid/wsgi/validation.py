@@ -6,34 +6,26 @@ The schemas are read again by `openapi`. What a body is made of before it is a d
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
 from apid.wsgi import controller, faults
 from apid.wsgi.microversions import Window
+from apid.wsgi.serializers import MAX_INTEGER
+from apid.wsgi.validator import MOST_ERRORS, Allowance, TooMuchWorkError, Validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from apid.wsgi.controller import Method
 
-_FORMATS = jsonschema.FormatChecker(("date", "email", "ipv4", "ipv6", "regex", "uuid"))
-
-
-@_FORMATS.checks("date-time", ValueError)  # type: ignore[untyped-decorator]  # jsonschema has no types
-def _is_date_time(text: object) -> bool:
-    """RFC 3339, 5.6: date, time and zone; jsonschema knows it only with a further package."""
-    return not isinstance(text, str) or ("T" in text.upper() and datetime.fromisoformat(text).tzinfo is not None)
-
-
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
-_MOST_ERRORS = 32
-"""Errors among which the best one is told: a body can hold a hundred thousand, and each costs."""
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _LONGEST = 200
-"""Characters of a refused value that a message repeats."""
+"""Characters of a message, and of a place in the document, that are told: either may hold what the client sent."""
 
 
 class Schema:
@@ -52,7 +44,7 @@ class Schema:
             jsonschema.Draft202012Validator.check_schema(self.document)
         except jsonschema.SchemaError as exc:
             raise ValueError(f"not a JSON schema: {exc.message} (at {exc.json_path})") from exc
-        self._validator = jsonschema.Draft202012Validator(self.document, format_checker=_FORMATS)
+        self._validator = Validator({name: value for name, value in self.document.items() if name != "$schema"})
 
     def check(self, document: object, what: str) -> None:
         """Hold a document against the schema.
@@ -62,19 +54,20 @@ class Schema:
             what: how the message calls it.
 
         Raises:
-            BadRequest: it does not fit; the message names the place and the rule.
+            BadRequest: it does not fit; the message names the place and the rule. Or the schema, which is recursive or full of
+                alternatives, asks for more work than a document of this size is worth.
         """
         try:
-            found = jsonschema.exceptions.best_match(
-                itertools.islice(self._validator.iter_errors(document), _MOST_ERRORS)
-            )
+            errors = self._validator.evolve(format_checker=Allowance(document)).iter_errors(document)
+            found = jsonschema.exceptions.best_match(itertools.islice(errors, MOST_ERRORS))
         except RecursionError:
             raise faults.BadRequest(f"Invalid {what}: nested too deep.", error="validation.failed") from None
+        except TooMuchWorkError:
+            raise faults.BadRequest(f"Invalid {what}: too much work to check.", error="validation.failed") from None
         if found is not None:
-            place = found.json_path.removeprefix("$").removeprefix(".")
-            text = found.message if len(found.message) <= _LONGEST else found.message[: _LONGEST - 1] + "…"
+            place = _cut(found.json_path.removeprefix("$").removeprefix("."))
             raise faults.BadRequest(
-                f"Invalid {what}{f' at {place}' if place else ''}: {text}", error="validation.failed"
+                f"Invalid {what}{f' at {place}' if place else ''}: {_cut(found.message)}", error="validation.failed"
             )
 
 
@@ -88,7 +81,7 @@ class QuerySchema(Schema):
     def __init__(self, document: Mapping[str, Any]) -> None:
         super().__init__(document)
         defaults = any("default" in schema for schema in document.get("properties", {}).values())
-        self._empty_fits = not defaults and self._validator.is_valid({})
+        self._empty_fits = not defaults and self._validator.evolve(format_checker=Allowance({})).is_valid({})
 
     def read(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """Turn the parameters into what the schema says and check them.
@@ -116,16 +109,19 @@ class QuerySchema(Schema):
 def _converted(text: str, schema: Any) -> object:
     """A parameter's value in the type of its schema; the text itself where it does not fit, for the schema to refuse."""
     kind = schema.get("type") if isinstance(schema, dict) else None
-    if kind == "integer" and _INTEGER.fullmatch(text):
+    if kind == "integer" and _INTEGER.fullmatch(text) and -MAX_INTEGER <= int(text) < MAX_INTEGER:
         return int(text)
-    if kind == "number":
-        try:
-            return float(text)
-        except ValueError:
-            return text
+    if kind == "number" and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
     if kind == "boolean":
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
     return text
+
+
+def _cut(text: str) -> str:
+    """The beginning and the end of a text: the value stands at the beginning of jsonschema's messages, the rule at the end."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def body_schema(
