@@ -32,19 +32,17 @@ def combine(fields: list[tuple[str, str]]) -> Environ:
     Raises:
         Refusal: 400, where a field that has one value comes twice.
     """
-    found: Environ = {}
+    found: dict[str, list[str]] = {}
     for name, value in fields:
         key = grammar.environ_key(name)
         if key is None:
             continue
-        if key not in found:
-            found[key] = value
-        elif key in SINGLE:
+        values = found.setdefault(key, [])
+        if values and key in SINGLE:
             raise Refusal(400, f"{SINGLE[key]} occurs twice")
-        else:
-            # RFC 6265 §5.4 for Cookie: its values have commas
-            found[key] += ("; " if key == "HTTP_COOKIE" else ", ") + value
-    return found
+        values.append(value)
+    # RFC 6265 §5.4 for Cookie: its values have commas
+    return {key: ("; " if key == "HTTP_COOKIE" else ", ").join(values) for key, values in found.items()}
 
 
 def content(environ: Environ, minor: int) -> tuple[int, bool]:

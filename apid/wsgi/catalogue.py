@@ -13,6 +13,8 @@ import re
 _LANGUAGE = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*|\*)\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*)?")
 _LONGEST = 512
 """Characters of an Accept-Language header that is still read; a browser sends fewer than 100."""
+_MOST = 10
+"""Languages that are looked for, as each may be a look into the file system."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -25,7 +27,7 @@ def preferred(accept_language: str) -> tuple[str, ...]:
             quality = float(match[2] or 1)
             if quality > 0:
                 ranked.append((-quality, place, match[1]))
-    return tuple(language for _, _, language in sorted(ranked))
+    return tuple(language for _, _, language in sorted(ranked)[:_MOST])
 
 
 class Catalogue:

@@ -49,7 +49,7 @@ class Page:
             sort_keys: the keys that a client may sort by; a direction without a key is for the first.
 
         Raises:
-            BadRequest: a number is negative or none, or a sort key or direction is unknown.
+            BadRequest: a number is negative or none, or a sort key or direction is unknown, or a key is given twice.
         """
         query = req.query
         limit = _number(query, "limit")
@@ -60,6 +60,8 @@ class Page:
         for key in keys:
             if key not in sort_keys:
                 raise faults.BadRequest(f"Cannot sort by {key[:64]!r}; it can be {', '.join(sort_keys) or 'nothing'}.")
+        if len(set(keys)) < len(keys):  # each adds a term to the order, and to the condition of the page after a marker
+            raise faults.BadRequest("A sort_key is given twice.")
         for direction in directions:
             if direction not in ("asc", "desc"):
                 raise faults.BadRequest(f"sort_dir is {direction[:64]!r}; it can be asc or desc.")

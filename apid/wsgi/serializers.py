@@ -134,10 +134,11 @@ def _exactly(environ: WSGIEnvironment, size: int) -> bytes:
     if size == 0:
         return b""
     stream = environ["wsgi.input"]
-    body: bytes = stream.read(size)
-    while len(body) < size:  # a server may give fewer bytes than asked for
-        more = stream.read(size - len(body))
-        if not more:
+    parts: list[bytes] = []
+    while size > 0:  # a server may give fewer bytes than asked for
+        part = stream.read(size)
+        if not part:
             raise faults.BadRequest("The request body ends before its Content-Length.")
-        body += more
-    return body
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -54,7 +54,7 @@ LIST = {
         "limit": {"type": "integer", "minimum": 0},
         "offset": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
         "marker": {"type": "string"},
-        "sort_key": {"type": "array", "items": {"enum": list(SORT_KEYS)}, "maxItems": 6},
+        "sort_key": {"type": "array", "items": {"enum": list(SORT_KEYS)}, "maxItems": 6, "uniqueItems": True},
         "sort_dir": {"type": "array", "items": {"enum": ["asc", "desc"]}, "maxItems": 6},
         "all_projects": {"type": "boolean"},
         **{name: {"type": "string", "maxLength": 255, "pattern": _PRINTABLE} for name in ("name", "species", "status")},

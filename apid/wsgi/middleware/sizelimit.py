@@ -109,7 +109,10 @@ class CountedInput:
         self._below = below
         self._left = limit
         self._error = error
-        self._kept = b""
+        self._kept = (
+            b""  # read and not yet asked for, from `_at` on: cutting it at each line would copy the rest each time
+        )
+        self._at = 0
 
     def _more(self, size: int) -> bytes:
         if self._left >= 0:
@@ -119,15 +122,19 @@ class CountedInput:
             raise self._error()
         return data
 
+    def _take(self, end: int) -> bytes:
+        data, self._at = self._kept[self._at : end], end
+        if self._at >= len(self._kept):
+            self._kept, self._at = b"", 0
+        return data
+
     def read(self, size: int = -1) -> bytes:
         """Read `size` bytes, or to the end."""
         if size is not None and size >= 0:
             if self._kept:
-                data, self._kept = self._kept[:size], self._kept[size:]
-                return data
+                return self._take(min(self._at + size, len(self._kept)))
             return self._more(size) if size else b""
-        parts = [self._kept]
-        self._kept = b""
+        parts = [self._take(len(self._kept))]
         while part := self._more(_CHUNK):
             parts.append(part)
         return b"".join(parts)
@@ -135,20 +142,19 @@ class CountedInput:
     def readline(self, size: int = -1) -> bytes:
         """Read a line, or at most `size` bytes of it."""
         parts: list[bytes] = []
-        found = 0
-        while True:
-            end = self._kept.find(b"\n") + 1
-            take = end or len(self._kept)
-            if size is not None and 0 <= size <= found + take:
-                take, end = size - found, -1
-            parts.append(self._kept[:take])
-            found += take
-            self._kept = self._kept[take:]
-            if end:
-                return b"".join(parts)
-            self._kept = self._more(_CHUNK)
+        left = size if size is not None and size >= 0 else sys.maxsize
+        while left:
             if not self._kept:
-                return b"".join(parts)
+                self._kept = self._more(_CHUNK)
+                if not self._kept:
+                    break
+            stop = min(len(self._kept), self._at + left)
+            end = self._kept.find(b"\n", self._at, stop) + 1 or stop
+            left -= end - self._at
+            parts.append(self._take(end))
+            if parts[-1].endswith(b"\n"):
+                break
+        return b"".join(parts)
 
     def readlines(self, hint: int = -1) -> list[bytes]:
         """Read the lines, until about `hint` bytes have come."""

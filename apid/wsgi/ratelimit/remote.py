@@ -18,6 +18,8 @@ from apid.wsgi.ratelimit.charge import Charge, StorageError
 from apid.wsgi.ratelimit.limit import UNITS, Limit
 
 _FILTER, _EXTRA = "ratelimit", "redis"
+_LONGEST_USER = 128
+"""Bytes of a user's name that are part of a key as they are; without authentication clients choose their names."""
 
 
 def without_password(uri: str) -> str:
@@ -71,6 +73,8 @@ class RemoteCounts:
 
     def _one(self, user: bytes, limit: Limit, *, spend: bool) -> Charge:
         item = self._items(limit.value, UNITS[limit.unit], namespace="apid")
+        if len(user) > _LONGEST_USER:
+            user = b"#" + hashlib.blake2b(user, digest_size=16).hexdigest().encode()
         key = (self._name, hashlib.blake2b(limit.identity, digest_size=8).hexdigest(), user.decode(errors="replace"))
         passed = self._window.hit(item, *key) if spend else True
         stats = self._window.get_window_stats(item, *key)
