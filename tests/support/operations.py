@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+SQUARE = 8
+"""Between 4, what four times the input costs when work is linear, and 16."""
+
 
 def operations(work: Callable[[], object]) -> int:
     """How many functions a piece of work calls, in Python and in C."""
