@@ -67,7 +67,7 @@ CLOSED = 2**64 - 1
 ) = range(29)
 CELLS = 128
 
-REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505))}
+REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505, 421))}
 """Cells of refused requests by the status code that they were answered with; their sum is in REFUSED."""
 
 COUNTERS = (

@@ -20,6 +20,7 @@ from apid.conf.tls import build_tls
 from apid.conf.types import check_unix_path
 from apid.conf.values import Value, Values
 from apid.errors import ConfigError
+from apid.forwarded import DEFAULT_HEADERS
 
 PACKAGED = str(Path(__file__).parents[1] / "api" / paste_deploy.DEFAULT_CONFIG_FILE)
 """The default pipeline, found by path: the configuration may not import the default API."""
@@ -27,6 +28,7 @@ PACKAGED = str(Path(__file__).parents[1] / "api" / paste_deploy.DEFAULT_CONFIG_F
 SYSTEM = f"/etc/apid/{paste_deploy.DEFAULT_CONFIG_FILE}"
 
 
+_OF_A_LISTENER = ("trusted_proxies", "trusted_proxy_headers", "allowed_hosts")
 _HTTP_NAMES = [
     f.name for f in dataclasses.fields(Http) if f.name not in ("keepalive", "access_log", "access_log_format")
 ]
@@ -41,9 +43,9 @@ def build(values: Values, files: tuple[str, ...]) -> Settings:
     effective = {value.name: value.text for value in values}
     log = _log(values, effective)
     http = _http(values, effective)
-    listeners = tuple(_listeners(values, files, effective))
+    listeners = tuple(_listeners(values, files, effective, http))
     _refuse_duplicates(listeners, values)
-    _check_proxy_protocol(http, listeners, values)
+    _check_proxies(listeners, values)
     daemon = _daemon(values, effective)
     if values["database", "connection"].value:
         effective["database.connection"] = database.masked(values["database", "connection"].value)
@@ -143,11 +145,11 @@ def _log(values: Values, effective: dict[str, str]) -> Log:
     )
 
 
-def _listeners(values: Values, files: tuple[str, ...], effective: dict[str, str]) -> Iterator[Listener]:
+def _listeners(values: Values, files: tuple[str, ...], effective: dict[str, str], http: Http) -> Iterator[Listener]:
     config_file = _pipeline_file(values, files)
     effective["paste_deploy.config_file"] = config_file
     yield Listener(
-        "main", _main_addresses(values), _paste(values, "paste_deploy", config_file), build_tls(values, "ssl")
+        "main", _main_addresses(values), _paste(values, "paste_deploy", config_file), build_tls(values, "ssl"), http
     )
     for name in values["listeners"].value:
         group = listener.PREFIX + name
@@ -158,7 +160,16 @@ def _listeners(values: Values, files: tuple[str, ...], effective: dict[str, str]
         if own.value is not None:
             own.check_readable()
         effective[f"{group}.config_file"] = own.value or config_file
-        yield Listener(name, bind.value, _paste(values, group, own.value or config_file), build_tls(values, group))
+        given = {option: values[group, option].value for option in _OF_A_LISTENER}
+        for option in (option for option, value in given.items() if value is None):
+            effective[f"{group}.{option}"] = values[option].text
+        yield Listener(
+            name,
+            bind.value,
+            _paste(values, group, own.value or config_file),
+            build_tls(values, group),
+            dataclasses.replace(http, **{option: value for option, value in given.items() if value is not None}),
+        )
 
 
 def _main_addresses(values: Values) -> tuple[Address, ...]:
@@ -201,12 +212,18 @@ def _refuse_duplicates(listeners: tuple[Listener, ...], values: Values) -> None:
             seen[address] = each.name
 
 
-def _check_proxy_protocol(http: Http, listeners: tuple[Listener, ...], values: Values) -> None:
+def _check_proxies(listeners: tuple[Listener, ...], values: Values) -> None:
+    trusting = [each for each in listeners if each.http.trusted_proxies]
     if (
-        http.proxy_protocol
-        and not http.trusted_proxies
+        values["proxy_protocol"].value
+        and not trusting
         and all(a.kind == "tcp" for each in listeners for a in each.addresses)
     ):
         raise values["proxy_protocol"].error(
             "needs trusted_proxies: a PROXY header is believed from those addresses only"
         )
+    for each in listeners:
+        believed = trusting if each.name == "main" else [each] if each in trusting else []
+        named = values[listener.PREFIX + each.name if each.name != "main" else None, "trusted_proxy_headers"]
+        if named.value not in (None, DEFAULT_HEADERS) and not believed:
+            raise named.error("has no meaning without trusted_proxies")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
+from apid import forwarded
 from apid.conf.declare import option
-from apid.conf.types import Count, LineFormat, Networks, Seconds, Size, Switch, Text
+from apid.conf.types import Count, Hosts, LineFormat, Networks, ProxyHeaders, Seconds, Size, Switch, Text
 
 ACCESS_LOG_TEXTS = (
     "client_ip", "client_port", "forwarded_ip", "date_time", "request_line", "method", "path", "query", "protocol", "host",
@@ -87,7 +88,23 @@ OPTS: list[cfg.Opt] = [
         Networks(),
         (),
         "Addresses and networks, separated by commas, of the proxies whose word on a client's address, scheme and host is taken "
-        "(X-Forwarded-For and its relatives, Forwarded, the PROXY protocol). Nobody's is by default.",
+        "(the fields of trusted_proxy_headers, the PROXY protocol). Nobody's is by default.",
+    ),
+    option(
+        "trusted_proxy_headers",
+        ProxyHeaders(),
+        forwarded.DEFAULT_HEADERS,
+        "The fields that these proxies set, separated by commas: x-forwarded-for, x-forwarded-proto, x-forwarded-host, "
+        "x-forwarded-port, x-forwarded-prefix, x-real-ip, or forwarded alone. Name only what every one of them sets or "
+        "removes: what it passes on is the client's word. Those that are not named are removed from each request.",
+    ),
+    option(
+        "allowed_hosts",
+        Hosts(),
+        (),
+        "Hosts, without port and separated by commas, for which requests are answered; others get 421. .example.org is the "
+        "domain and all below it, *.example.org all below it, own_address the address on which the connection came in, * any. "
+        "Any by default.",
     ),
     option(
         "proxy_protocol",

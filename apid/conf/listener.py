@@ -6,7 +6,7 @@ from oslo_config import cfg
 
 from apid.conf.declare import option, options
 from apid.conf.ssl import tls_opts
-from apid.conf.types import Bind, FilePath, Text
+from apid.conf.types import Bind, FilePath, Hosts, Networks, ProxyHeaders, Text
 
 PREFIX = "listener:"
 
@@ -30,5 +30,8 @@ def listener_opts() -> list[cfg.Opt]:
             None,
             "Variant of the pipeline, as flavor in [paste_deploy]; that one does not count here.",
         ),
+        option("trusted_proxies", Networks(), None, "As in [DEFAULT], whose value is the default."),
+        option("trusted_proxy_headers", ProxyHeaders(), None, "As in [DEFAULT], whose value is the default."),
+        option("allowed_hosts", Hosts(), None, "As in [DEFAULT], whose value is the default; * allows any."),
         *tls_opts(old_names=False),
     ]

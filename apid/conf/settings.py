@@ -11,6 +11,8 @@ import dataclasses
 import ipaddress
 from typing import Literal
 
+from apid.forwarded import DEFAULT_HEADERS
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -57,16 +59,6 @@ class Paste:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Listener:
-    """A named set of addresses that serve one pipeline; `main` is the one of [DEFAULT]."""
-
-    name: str
-    addresses: tuple[Address, ...]
-    paste: Paste
-    tls: Tls | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Http:
     """What the HTTP engine needs to know."""
 
@@ -81,12 +73,29 @@ class Http:
     max_headers: int = 100
     max_header_size: int = 65536
     trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxy_headers: tuple[str, ...] = DEFAULT_HEADERS
+    allowed_hosts: tuple[str, ...] = ()
     proxy_protocol: bool = False
     eventlet_headers_raw: bool = False
     access_log: str = "off"
     """A path, `-` (standard output) or `off`."""
     access_log_format: str = ""
     """Empty: the default of apid.http.access_log; `json`: one JSON object a line."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listener:
+    """A named set of addresses that serve one pipeline; `main` is the one of [DEFAULT].
+
+    Attributes:
+        http: what holds for its connections: [DEFAULT]'s, but for what the listener's own section says.
+    """
+
+    name: str
+    addresses: tuple[Address, ...]
+    paste: Paste
+    tls: Tls | None = None
+    http: Http = Http()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from oslo_config import types
 
+from apid import forwarded, hosts
 from apid.conf.settings import Address, Network
 
 MAX_UNIX_PATH = 107
@@ -214,6 +215,28 @@ class Networks(_Type):
     def __call__(self, value: Any) -> tuple[Network, ...]:
         """Return the networks in the order given."""
         return tuple(_network(item) for item in _items(value))
+
+
+class ProxyHeaders(_Type):
+    """Names of the fields in which proxies tell of their clients, separated by commas."""
+
+    def __init__(self) -> None:
+        super().__init__("list of header names")
+
+    def __call__(self, value: Any) -> tuple[str, ...]:
+        """Return the names in lower case."""
+        return forwarded.check_headers(_items(value))
+
+
+class Hosts(_Type):
+    """Hosts that are answered for, separated by commas."""
+
+    def __init__(self) -> None:
+        super().__init__("list of hosts")
+
+    def __call__(self, value: Any) -> tuple[str, ...]:
+        """Return them as `AllowedHosts` takes them."""
+        return tuple(hosts.parse_allowed(item) for item in _items(value))
 
 
 class Names(_Type):

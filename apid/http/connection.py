@@ -80,7 +80,7 @@ class Connection(Transport):
         self.reader: RepeatingReader | None = None
         self.exchange: Exchange | None = None
         self.lazy = False
-        self.phase: Phase = _PREFACE if service.proxied and service.shared.trusted.trusts(address[0]) else _NEW
+        self.phase: Phase = _PREFACE if service.proxied and service.trusted.trusts(address[0]) else _NEW
         self.served = 0
         self._done: tuple[Callable[..., None], tuple[Any, ...]] | None = None
         service.enter(self)

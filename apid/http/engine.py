@@ -77,8 +77,22 @@ class Engine:
         """What it holds."""
         return f"<Engine listeners={len(self._listeners)} connections={len(self._shared.connections)} {self._pool!r}>"
 
-    def serve(self, name: str, sock: socket.socket, app: Callable[..., Any], tls_settings: conf.Tls | None) -> None:
+    def serve(
+        self,
+        name: str,
+        sock: socket.socket,
+        app: Callable[..., Any],
+        tls_settings: conf.Tls | None,
+        http: conf.Http | None = None,
+    ) -> None:
         """Begin to accept on a plain non-blocking listening socket that the siblings share.
+
+        Args:
+            name: of the listener.
+            sock: the socket.
+            app: what answers.
+            tls_settings: None for plain HTTP.
+            http: whom the listener believes and which hosts it answers for; None: as the engine's own settings say.
 
         Raises:
             ConfigError: the certificate cannot be loaded; the text names the file.
@@ -86,7 +100,16 @@ class Engine:
         made = tls.context(tls_settings) if tls_settings is not None else None
         verifies = tls_settings is not None and tls_settings.ca_file is not None
         shared = self._shared
-        service = Service(name, sock, app, shared, self._environ, secure=made is not None, verifies=verifies)
+        service = Service(
+            name,
+            sock,
+            app,
+            shared,
+            self._environ,
+            settings=http or shared.settings,
+            secure=made is not None,
+            verifies=verifies,
+        )
 
         def connect(fd: int, peer: object) -> connection.Connection:
             if made is None:

@@ -68,8 +68,6 @@ class Exchange(Delivery):
         else:
             given = Input(conn)
         self._input = environ["wsgi.input"] = environ["eventlet.input"] = given
-        if service.complete is not None:
-            service.complete(conn, environ)
         entry = service.row.depart(head.line, number, started)
         try:
             self._answer()
@@ -103,7 +101,10 @@ class Exchange(Delivery):
         return f"{self.conn.service.shared.id_prefix}{self.number:012x}"
 
     def _answer(self) -> None:
-        result = self.conn.service.app(self.environ, self.start_response)
+        service = self.conn.service
+        if service.complete is not None:
+            service.complete(self.conn, self.environ)
+        result = service.app(self.environ, self.start_response)
         if type(result) is list and self._head is not None and not self._on_wire:
             self._deliver_list(result)
             return

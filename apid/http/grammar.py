@@ -1,11 +1,10 @@
-"""The pieces of RFC 9110/9112 grammar that more than one parser needs: octets, field lines, field names, hosts.
+"""The pieces of RFC 9110/9112 grammar that more than one parser needs: octets, field lines, field names.
 
 Patterns and tables only; what is refused with which status is decided where they are used (head.py, target.py, body.py).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # noqa: S105 -- RFC 9110 §5.6.2 tchar, no password
@@ -22,34 +21,6 @@ ILLEGAL_IN_REQUEST_LINE = re.compile(rb"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\xff]|\r
 
 FIELD_LINE = re.compile(rf"({TOKEN}++):(.*+)", re.DOTALL)
 """RFC 9112 §5, on one line without its CRLF whose octets are known to be legal."""
-
-_REG_NAME = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
-_AUTHORITY = re.compile(r"(?:(?P<name>[^\[\]:@]+)|\[(?P<literal>[^\[\]]+)\])(?::(?P<port>[0-9]{0,5}))?")
-_FUTURE = re.compile(r"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+")
-
-
-def is_authority(value: str) -> bool:
-    """Whether a value is `uri-host [":" port]` with a host that is not empty (RFC 9110 §7.2, §4.2.1; RFC 3986 §3.2).
-
-    User information is not allowed: RFC 9110 §4.2.4 has it treated as an error in what comes from others.
-    """
-    found = _AUTHORITY.fullmatch(value)
-    if found is None or int(found["port"] or 0) > 65535:
-        return False
-    if found["name"] is not None:
-        return _REG_NAME.fullmatch(found["name"]) is not None
-    return is_ip_literal(found["literal"])
-
-
-def is_ip_literal(text: str) -> bool:
-    """Whether the text between brackets is an IPv6 address without a zone, or RFC 3986's IPvFuture."""
-    if _FUTURE.fullmatch(text):
-        return True
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return "%" not in text
 
 
 def why_no_field(line: str) -> str:

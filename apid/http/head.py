@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from apid import hosts
 from apid.conf import settings
 from apid.http import framing, grammar, target
 from apid.http.framing import Environ
@@ -250,7 +251,7 @@ class Reader:
             if minor:
                 raise Refusal(400, "a request of HTTP/1.1 without Host")
             return
-        if not grammar.is_authority(host):
+        if not hosts.is_authority(host):
             raise Refusal(400, "the Host is not a valid host and port")
         self._host = host
 

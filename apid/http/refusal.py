@@ -16,6 +16,7 @@ FAULT_NAMES = {
     413: "overLimit",
     414: "uriTooLong",
     417: "expectationFailed",
+    421: "misdirectedRequest",
     431: "headerFieldsTooLarge",
     500: "internalServerError",
     501: "notImplemented",

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from apid import scoreboard
 from apid.conf.settings import Http
+from apid.forwarded import TrustedProxies
+from apid.hosts import AllowedHosts
 from apid.http import refusal
 from apid.http.access_log import AccessLog
 from apid.http.deadlines import NEVER
 from apid.http.file_wrapper import FileWrapper
-from apid.http.forwarded import TrustedProxies
 from apid.http.head import Limits
 from apid.http.hub import Hub
 from apid.http.pool import Pool
@@ -71,7 +72,6 @@ class Shared:
         self.row = row
         self.settings = settings
         self.limits = Limits.of(settings)
-        self.trusted = TrustedProxies(settings.trusted_proxies)
         self.number = 0
         self.date = Date()
         self.draining = False
@@ -124,6 +124,7 @@ class Service:
 
     Attributes:
         template: what every environ begins with.
+        trusted: the proxies that are believed. allowed: the hosts that are answered for.
         complete: adds what only the connection knows; None where that is nothing.
     """
 
@@ -135,6 +136,7 @@ class Service:
         shared: Shared,
         environ: Mapping[str, object],
         *,
+        settings: Http,
         secure: bool,
         verifies: bool,
     ) -> None:
@@ -146,7 +148,9 @@ class Service:
         self.row = shared.row
         self.cells = shared.row.cells
         self.histogram = shared.row.histogram
-        self.settings = shared.settings
+        self.settings = settings
+        self.trusted = TrustedProxies(settings.trusted_proxies, settings.trusted_proxy_headers)
+        self.allowed = AllowedHosts(settings.allowed_hosts)
         self.limits = shared.limits
         self.header_timeout = shared.settings.header_timeout or NEVER  # 0 is off
         self.keepalive_timeout = shared.settings.keepalive_timeout or NEVER
@@ -174,15 +178,19 @@ class Service:
         if secure:
             self.template["HTTPS"] = "on"
         self.complete: Callable[[Connection, Environ], None] | None = None
-        if self.wildcard or secure or shared.trusted:
+        if self.wildcard or secure or self.trusted or self.allowed:
             self.complete = self._complete
 
     def _complete(self, conn: Connection, environ: Environ) -> None:
         if self.wildcard:
             environ["SERVER_NAME"] = conn.local
         conn.describe(environ)
-        if self.shared.trusted:
-            self.shared.trusted.apply(environ)
+        own = environ["SERVER_NAME"]
+        if self.trusted:
+            self.trusted.apply(environ)
+        if self.allowed and not self.allowed.allows(environ.get("HTTP_HOST"), own):
+            # RFC 9110 §15.5.20: this server does not answer for that host
+            raise refusal.Refusal(421, "the host of the request is not one of this listener's allowed_hosts")
 
     def enter(self, conn: Connection) -> None:
         """A connection has been accepted."""

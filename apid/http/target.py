@@ -9,6 +9,7 @@ import re
 import urllib.parse
 from typing import NamedTuple
 
+from apid import hosts
 from apid.http import grammar
 from apid.http.refusal import Refusal
 
@@ -60,7 +61,7 @@ def parse(line: str) -> RequestLine:
         raise Refusal(400, "the request target has a fragment")
     if method == "CONNECT":
         # RFC 9110 §9.3.6: for proxies. Authority-form is for nothing else (RFC 9112 §3.2.3).
-        if ":" in target and grammar.is_authority(target):
+        if ":" in target and hosts.is_authority(target):
             raise Refusal(501, "CONNECT is not implemented: this is no proxy")
         raise Refusal(400, "the target of CONNECT is not an authority")
     if target == "*":
@@ -95,7 +96,7 @@ def _absolute(target: str) -> tuple[str, str]:
     scheme, authority, rest = found.groups()
     if scheme.lower() not in ("http", "https"):
         raise Refusal(400, "the request target is a URI of another scheme than http")
-    if authority is None or not grammar.is_authority(authority):
+    if authority is None or not hosts.is_authority(authority):
         raise Refusal(400, "the request target has no valid host")
     return authority, rest
 

@@ -74,7 +74,7 @@ class Life:
         daemon = self._ticket.settings.daemon
         for listener in self._ticket.settings.listeners:
             for sock in self._ticket.listeners[listener.name]:
-                self._engine.serve(listener.name, sock, self._apps[listener.name], listener.tls)
+                self._engine.serve(listener.name, sock, self._apps[listener.name], listener.tls, listener.http)
         eventlet.spawn(self._hear_signals)
         if self._channel is not None:
             eventlet.spawn(self._hear_parent, self._channel)

@@ -35,6 +35,7 @@ NAMES: dict[int, str] = {
     409: "conflictingRequest",
     413: "overLimit",
     415: "badMediaType",
+    421: "misdirectedRequest",
     429: "overLimit",
     501: "notImplemented",
     503: "serviceUnavailable",

@@ -1,7 +1,7 @@
 """Fuzz target: the fields of proxies. Invariants:
 
 1. Never an exception, whatever the fields hold that a head can hold.
-2. From a peer that is not trusted nothing changes, and none of the fields is left.
+2. From a peer that is not trusted nothing changes, and none of the fields is left; from one that is, none that is not named.
 3. REMOTE_ADDR is an address, wsgi.url_scheme is http or https, HTTP_HOST is a valid authority, SCRIPT_NAME is a path or empty.
 """
 
@@ -12,12 +12,14 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["apid.http"]):
-    from apid.http import grammar
-    from apid.http.forwarded import TrustedProxies
+with atheris.instrument_imports(include=["apid.forwarded", "apid.hosts"]):
+    from apid import hosts
+    from apid.forwarded import DEFAULT_HEADERS, HEADERS, TrustedProxies
 
-PROXIES = TrustedProxies([ipaddress.ip_network("10.0.0.0/8")])
-KEYS = [f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT", "PREFIX")] + ["HTTP_FORWARDED"]
+NETWORKS = [ipaddress.ip_network("10.0.0.0/8")]
+CHOICES = [HEADERS[:-1], DEFAULT_HEADERS, HEADERS[-1:]]
+PROXIES = [TrustedProxies(NETWORKS, headers) for headers in CHOICES]
+KEYS = ["HTTP_" + name.upper().replace("-", "_") for name in HEADERS]
 BEFORE = {
     "REMOTE_PORT": "1",
     "wsgi.url_scheme": "http",
@@ -29,21 +31,24 @@ BEFORE = {
 
 
 def one_input(data: bytes) -> None:
-    """The first octet says which fields are there, the others are their values, parted by LF."""
-    if not data:
+    """The first octet says which fields are named, the second which are there, the others are their values, parted by LF."""
+    if len(data) < 2:
         return
-    values = data[1:].decode("latin-1").split("\n")
+    choice = data[0] % len(CHOICES)
+    values = data[2:].decode("latin-1").split("\n")
     fields = {
-        key: value for number, (key, value) in enumerate(zip(KEYS, values, strict=False)) if data[0] >> number & 1
+        key: value for number, (key, value) in enumerate(zip(KEYS, values, strict=False)) if data[1] >> number & 1
     }
     environ = {**BEFORE, **fields, "REMOTE_ADDR": "192.0.2.1"}
-    PROXIES.apply(environ)
+    PROXIES[choice].apply(environ)
     assert environ == {**BEFORE, "REMOTE_ADDR": "192.0.2.1"}
     environ = {**BEFORE, **fields, "REMOTE_ADDR": "10.0.0.1"}
-    PROXIES.apply(environ)
+    PROXIES[choice].apply(environ)
+    named = {key for key, name in zip(KEYS, HEADERS, strict=True) if name in CHOICES[choice]}
+    assert {key for key in environ if key in KEYS} <= named
     ipaddress.ip_address(environ["REMOTE_ADDR"])
     assert environ["wsgi.url_scheme"] in {"http", "https"}
-    assert grammar.is_authority(environ["HTTP_HOST"])
+    assert hosts.is_authority(environ["HTTP_HOST"])
     assert 0 < int(environ["SERVER_PORT"]) <= 65535
     assert environ["SCRIPT_NAME"] == "" or environ["SCRIPT_NAME"].startswith("/")
     assert not environ["SCRIPT_NAME"].startswith("//")

@@ -22,9 +22,9 @@ PROXY_SEEDS = [
     b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x05abcde",
 ]
 FORWARDED_SEEDS = [
-    b"\x1f192.0.2.7, 10.0.0.2\nhttps, http\napi:8443\n443\n/v2/%41",
-    b'\x20\n\n\n\n\nfor=192.0.2.7;proto=https;host=api, for="[::1]:80"',
-    b"\x3f[2001:db8::1]:80\nHTTP\n[::1]\n0\n//x\nfor=unknown",
+    b"\0\x1f192.0.2.7, 10.0.0.2\nhttps, http\napi:8443\n443\n/v2/%41",
+    b'\2\x40\n\n\n\n\n\nfor=192.0.2.7;proto=https;host=api, for="[::1]:80"',
+    b"\1\x7f[2001:db8::1]:80\nHTTP\n[::1]\n0\n//x\n::1\nfor=unknown",
 ]
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from apid.hosts import address_of
 from apid.wsgi import answer, faults, kinds
 from apid.wsgi.factory import app_factory, filter_factory, option
-from apid.wsgi.middleware.ipfilter import address_of
 
 _FORWARDED = (
     "HTTP_FORWARDED",

@@ -7,10 +7,10 @@ a header. `deny` wins over `allow`; without `allow` everybody else may.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from apid.hosts import address_of
 from apid.wsgi import faults, kinds
 from apid.wsgi.factory import filter_factory, option
 
@@ -33,17 +33,6 @@ class Options:
         default=False,
         help="Whether a peer without an address (a UNIX socket) may ask although `allow` is given.",
     )
-
-
-def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a text is, or None; a zone is dropped and an IPv4 address in IPv6 clothes is undressed."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped  # ::ffff:10.0.0.1, as a dual-stack listener says it (RFC 4291, 2.5.5.2)
-    return address
 
 
 class IpFilter:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from apid.wsgi import answer, faults, kinds
 from apid.wsgi.factory import app_factory, option
+from apid.wsgi.monitoring.hosts import HostCheck, HostOptions
 from apid.wsgi.monitoring.stream import Streams
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ SECURITY = [
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(HostOptions):
     """What the app's ini section may say."""
 
     streams: int = option(
@@ -61,12 +62,16 @@ class Dashboard:
     """The app."""
 
     def __init__(self, options: Options) -> None:
+        self._hosts = HostCheck(options)
         self._streams = Streams(options.streams)
         page = importlib.resources.files(__package__) / "page"
         self._parts = {path: _part((page / name).read_bytes(), kind) for path, (name, kind) in _PARTS.items()}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
+        refusal = self._hosts.refusal(environ)
+        if refusal is not None:
+            return faults.render(refusal, environ, start_response)
         path = environ.get("PATH_INFO", "")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return faults.render(faults.MethodNotAllowed(headers={"Allow": "GET, HEAD"}), environ, start_response)

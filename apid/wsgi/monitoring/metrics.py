@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import choose_encoder
@@ -11,25 +10,24 @@ from apid.wsgi import answer, faults
 from apid.wsgi.factory import app_factory
 from apid.wsgi.monitoring import source
 from apid.wsgi.monitoring.families import Families
+from apid.wsgi.monitoring.hosts import HostCheck, HostOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """It takes none."""
-
-
 class Metrics:
     """The app."""
 
-    def __init__(self, options: Options) -> None:
-        del options
+    def __init__(self, options: HostOptions) -> None:
+        self._hosts = HostCheck(options)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
+        refusal = self._hosts.refusal(environ)
+        if refusal is not None:
+            return faults.render(refusal, environ, start_response)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return faults.render(faults.MethodNotAllowed(headers={"Allow": "GET, HEAD"}), environ, start_response)
         try:
@@ -42,4 +40,4 @@ class Metrics:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-app = app_factory("metrics", Options, Metrics)
+app = app_factory("metrics", HostOptions, Metrics)

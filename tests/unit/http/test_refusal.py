@@ -22,8 +22,8 @@ def test_a_json_fault_and_a_close():
 
 
 def test_an_unnamed_status_gets_the_fallback_name():
-    assert b'{"serverFault": {"code": 421, "message": "No", "request_id": "req-1"}}' in response(
-        Refusal(421, "no"), "req-1"
+    assert b'{"serverFault": {"code": 418, "message": "No", "request_id": "req-1"}}' in response(
+        Refusal(418, "no"), "req-1"
     )
-    assert b"Date" not in response(Refusal(421, "no"), "req-1")
-    assert str(Refusal(421, "no")) == "421 no"
+    assert b"Date" not in response(Refusal(418, "no"), "req-1")
+    assert str(Refusal(418, "no")) == "418 no"

@@ -2,15 +2,17 @@
 
 import pytest
 
+from apid.wsgi.factory import OptionError
 from apid.wsgi.middleware import proxyheaders
 from tests.wsgi.middleware.wire import Seen, ask
 
 NETS = "10.0.0.0/8, ::1"
+ALL = "x-forwarded-for, X-Forwarded-Proto, x-forwarded-host, x-forwarded-port, x-forwarded-prefix"
 
 
 def seen(peer="10.0.0.1", conf=None, **headers):
     app = Seen()
-    wrap = proxyheaders.factory({}, **{"trusted_proxies": NETS, **(conf or {})})
+    wrap = proxyheaders.factory({}, **{"trusted_proxies": NETS, "trusted_proxy_headers": ALL, **(conf or {})})
     assert ask(wrap, app, REMOTE_ADDR=peer, host="inner:80", **headers).status == 200
     return app.environ
 
@@ -76,7 +78,9 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize(("peer", "conf"), [("203.0.113.9", {}), ("", {}), ("10.0.0.1", {"trusted_proxies": ""})])
+@pytest.mark.parametrize(
+    ("peer", "conf"), [("203.0.113.9", {}), ("", {"trusted_proxies": ""}), ("10.0.0.1", {"trusted_proxies": ""})]
+)
 def test_from_an_untrusted_peer_nothing_is_believed_and_nothing_is_left(peer, conf):
     environ = seen(peer, conf, **FORGED)
     assert environ["REMOTE_ADDR"] == peer
@@ -84,16 +88,22 @@ def test_from_an_untrusted_peer_nothing_is_believed_and_nothing_is_left(peer, co
     assert not [key for key in environ if "FORWARDED" in key or "REAL_IP" in key]
 
 
-def test_a_unix_peer_can_be_trusted():
-    assert seen("", {"trust_unix": "yes"}, x_forwarded_for="203.0.113.7")["REMOTE_ADDR"] == "203.0.113.7"
+def test_a_unix_peer_is_trusted_where_any_is():
+    assert seen("", x_forwarded_for="203.0.113.7")["REMOTE_ADDR"] == "203.0.113.7"
 
 
-def test_the_family_that_is_not_configured_is_not_believed():
+def test_a_header_that_is_not_named_is_neither_believed_nor_left():
+    environ = seen(conf={"trusted_proxy_headers": "x-forwarded-for"}, **FORGED)
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ["HTTP_HOST"]) == ("1.2.3.4", "http", "inner:80")
+    assert [key for key in environ if "FORWARDED" in key or "REAL_IP" in key] == ["HTTP_X_FORWARDED_FOR"]
     environ = seen(x_forwarded_for="203.0.113.7", forwarded="for=6.6.6.6;host=evil;proto=https")
     assert (environ["REMOTE_ADDR"], environ["HTTP_HOST"]) == ("203.0.113.7", "inner:80")
     assert "HTTP_FORWARDED" not in environ
     environ = seen(
-        conf={"headers": "forwarded"}, x_forwarded_for="6.6.6.6", x_forwarded_prefix="/x", forwarded="for=203.0.113.7"
+        conf={"trusted_proxy_headers": "Forwarded"},
+        x_forwarded_for="6.6.6.6",
+        x_forwarded_prefix="/x",
+        forwarded="for=203.0.113.7",
     )
     assert (environ["REMOTE_ADDR"], environ["SCRIPT_NAME"]) == ("203.0.113.7", "")
 
@@ -115,5 +125,23 @@ def test_the_family_that_is_not_configured_is_not_believed():
     ],
 )
 def test_forwarded(header, expected):
-    environ = seen(conf={"headers": "forwarded"}, forwarded=header)
+    environ = seen(conf={"trusted_proxy_headers": "Forwarded"}, forwarded=header)
     assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ["HTTP_HOST"]) == expected
+
+
+def test_a_header_that_nobody_knows_fails_the_load():
+    with pytest.raises(OptionError, match="x-forwarded-by' is none of the fields"):
+        proxyheaders.factory({}, trusted_proxy_headers="x-forwarded-by")
+
+
+def test_daemon_and_filter_read_the_same():
+    """The second reader finds what the first has left, and nothing of it changes: both may stand in one pipeline."""
+    environ = seen(
+        x_forwarded_for="10.9.9.9, 10.2.2.2",
+        x_forwarded_host="a",
+        x_forwarded_prefix="/x",
+    )
+    before = dict(environ)
+    assert (environ["REMOTE_ADDR"], environ["HTTP_HOST"], environ["SCRIPT_NAME"]) == ("10.9.9.9", "a", "/x")
+    made = proxyheaders.factory({}, trusted_proxies=NETS, trusted_proxy_headers=ALL)(lambda environ, _start: [environ])
+    assert made(environ, None) == [before]

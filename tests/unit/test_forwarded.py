@@ -1,17 +1,21 @@
 """What trusted proxies may say about the client, and that nobody else may."""
 
 import ipaddress
+import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apid.http.forwarded import TrustedProxies
+from apid.forwarded import DEFAULT_HEADERS, HEADERS, TrustedProxies, check_headers
+from tests.support.operations import SQUARE, growth
 
-PROXIES = TrustedProxies([ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8:1::/48")])
+NETWORKS = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8:1::/48")]
+ALL = HEADERS[:6]
+STANDARD = ("forwarded",)
 
 
-def apply(peer="10.0.0.1", **fields):
+def apply(peer="10.0.0.1", headers=None, script="", **fields):
     environ = {
         "REMOTE_ADDR": peer,
         "REMOTE_PORT": "999",
@@ -19,13 +23,13 @@ def apply(peer="10.0.0.1", **fields):
         "HTTP_HOST": "inside:8080",
         "SERVER_NAME": "inside",
         "SERVER_PORT": "8080",
-        "SCRIPT_NAME": "",
+        "SCRIPT_NAME": script,
     }
     before = dict(environ)
     environ |= {
         "HTTP_" + ("" if name == "FORWARDED" else "X_FORWARDED_") + name: value for name, value in fields.items()
     }
-    PROXIES.apply(environ)
+    TrustedProxies(NETWORKS, headers or (STANDARD if "FORWARDED" in fields else ALL)).apply(environ)
     return {key: value for key, value in environ.items() if before.get(key) != value}
 
 
@@ -142,14 +146,81 @@ def test_the_standard_field():
     "value", ["", ",", "for", "for=", "for=a=b", 'for="1.1.1.1', "for=1.1.1.1;for=2.2.2.2", "for = 1.1.1.1", "x"]
 )
 def test_a_malformed_standard_field_is_not_believed(value):
-    assert apply(FORWARDED=value) in ({}, {"HTTP_FORWARDED": value})
+    assert apply(FORWARDED=value) == {}
 
 
-def test_the_standard_field_does_not_count_beside_the_others():
-    changed = apply(FOR="192.0.2.7", FORWARDED="for=6.6.6.6;proto=https")
-    assert changed["REMOTE_ADDR"] == "192.0.2.7"
-    assert "wsgi.url_scheme" not in changed
-    assert "HTTP_FORWARDED" not in changed
+FORGED = {
+    "FOR": "192.0.2.7",
+    "PROTO": "https",
+    "HOST": "evil",
+    "PORT": "1",
+    "PREFIX": "/x",
+    "FORWARDED": "for=6.6.6.6;host=worse",
+}
+SETS = {
+    "FOR": {"REMOTE_ADDR": "192.0.2.7", "REMOTE_PORT": "0", "HTTP_X_FORWARDED_FOR": "192.0.2.7"},
+    "PROTO": {"wsgi.url_scheme": "https", "HTTP_X_FORWARDED_PROTO": "https"},
+    "HOST": {"HTTP_HOST": "evil", "SERVER_NAME": "evil", "HTTP_X_FORWARDED_HOST": "evil"},
+    "PORT": {"SERVER_PORT": "1", "HTTP_X_FORWARDED_PORT": "1"},
+    "PREFIX": {"SCRIPT_NAME": "/x"},
+}
+
+
+@pytest.mark.parametrize("names", [named for count in range(6) for named in itertools.combinations(SETS, count)])
+def test_what_is_not_named_is_neither_believed_nor_left(names):
+    headers = tuple(f"x-forwarded-{name.lower()}" for name in names)
+    expected = {key: value for name in names for key, value in SETS[name].items()}
+    if {"HOST", "PORT"} <= set(names):
+        expected["HTTP_HOST"] = "evil:1"
+    assert apply(headers=headers or ("x-real-ip",), **FORGED) == expected
+
+
+def test_the_default_is_what_every_common_proxy_sets():
+    assert DEFAULT_HEADERS == ("x-forwarded-for", "x-forwarded-proto")
+
+
+def test_the_standard_field_alone():
+    assert apply(headers=STANDARD, **FORGED) == {
+        "REMOTE_ADDR": "6.6.6.6",
+        "REMOTE_PORT": "0",
+        "HTTP_HOST": "worse",
+        "SERVER_NAME": "worse",
+        "HTTP_FORWARDED": 'for="6.6.6.6";host="worse"',
+    }
+
+
+def test_what_a_client_wrote_into_the_standard_field_does_not_stay():
+    changed = apply(FORWARDED=r'for=6.6.6.6;host=evil, for=192.0.2.7;x="a\"b\\", for=10.0.0.2')
+    assert changed["HTTP_FORWARDED"] == r'for="192.0.2.7";x="a\"b\\", for="10.0.0.2"'
+
+
+def test_x_real_ip_is_passed_on_where_the_proxy_sets_it():
+    environ = {"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "http", "HTTP_X_REAL_IP": "192.0.2.7"}
+    TrustedProxies(NETWORKS, ("x-real-ip",)).apply(environ)
+    assert (environ["HTTP_X_REAL_IP"], environ["REMOTE_ADDR"]) == ("192.0.2.7", "10.0.0.1")
+    TrustedProxies(NETWORKS).apply(environ)
+    assert "HTTP_X_REAL_IP" not in environ
+
+
+def test_a_prefix_stands_before_what_was_mounted_and_is_applied_once():
+    assert apply(PREFIX="/api", script="/v1") == {"SCRIPT_NAME": "/api/v1"}
+
+
+def test_names_of_fields():
+    assert check_headers(("X-Forwarded-For", "X-Real-IP")) == ("x-forwarded-for", "x-real-ip")
+    assert check_headers(("Forwarded",)) == ("forwarded",)
+    assert check_headers(()) == ()
+    with pytest.raises(ValueError, match="'x-forwarded-server' is none of the fields"):
+        check_headers(("x-forwarded-for", "X-Forwarded-Server"))
+    with pytest.raises(ValueError, match="name either it or them"):
+        check_headers(("forwarded", "x-forwarded-for"))
+
+
+def test_a_long_chain_costs_what_it_is_long():
+    def work(size):
+        return lambda: (apply(FOR="10.0.0.2," * size), apply(FORWARDED='for="10.0.0.2";proto=http,' * size))
+
+    assert growth(work, 50) < SQUARE
 
 
 VALUES = st.one_of(

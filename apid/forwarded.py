@@ -1,51 +1,100 @@
 """What trusted proxies tell about the client: `X-Forwarded-*` and RFC 7239 `Forwarded`, applied to an environ.
 
-Pure, and never raises: a field that makes no sense is ignored. The rules, which docs/HTTP_PARSING.md gives to operators:
+Pure, and never raises: a field that makes no sense is ignored. The ground of both towers: the daemon applies it with the options
+`trusted_proxies` and `trusted_proxy_headers`, the toolkit's proxyheaders filter with the same ones under any server. Standard
+library only. The rules, which docs/HTTP_PARSING.md gives to operators:
 
 - A field counts only if the peer of the connection is in trusted_proxies (the peer of a UNIX socket is: the file's mode says
   who may connect). From any other peer all these fields are removed, so that no middleware believes them later.
+- It counts only if it is named in trusted_proxy_headers: a proxy passes on from the client what it does not set. Those that are
+  not named are removed. `Forwarded` excludes the others: of two accounts that contradict each other one is the client's.
 - The client is found from right to left: each trusted proxy vouches for the address before it; the first that is not trusted
   is the client, whatever stands left of it. An address that cannot be read ends the walk at the proxy that wrote it.
 - Of a list in another field the element counts that the outermost trusted proxy wrote.
-- If any X-Forwarded-* field is there, `Forwarded` does not count: the common proxies write the former and let the latter pass
-  from the client. Who has a proxy that writes `Forwarded` has it remove the others.
 - What was applied stays in the environ as the one value that counts, but for the prefix, which would be applied twice.
 """
 
 from __future__ import annotations
 
 import functools
-import ipaddress
 import re
+import urllib.parse
 from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from apid.conf.settings import Network
-from apid.http import grammar, target
+from apid import hosts
 
 Environ = dict[str, Any]
 
-FIELDS = ("FOR", "PROTO", "HOST", "PORT", "PREFIX")
-"""The X-Forwarded-* fields that are understood."""
+FORWARDED = "forwarded"
+HEADERS = (
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-real-ip",
+    FORWARDED,
+)
+"""The fields that can be believed. X-Real-Ip is only passed on, or removed: applications read it, and here the chain counts."""
+
+DEFAULT_HEADERS = HEADERS[:2]
+"""What every common proxy sets."""
 
 UNKNOWN_PORT = "0"
 """REMOTE_PORT where only the client's address is known."""
 
-_KEYS = tuple(f"HTTP_X_FORWARDED_{name}" for name in FIELDS)
+
+def _key(name: str) -> str:
+    return "HTTP_" + name.upper().replace("-", "_")
+
+
+_ALL = tuple(_key(name) for name in HEADERS)
+_FOR, _PROTO, _HOST, _PORT_KEY, _PREFIX_KEY, _, _FORWARDED = _ALL
 _MAX_HOPS = 64
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+)+/?")
 _PORT = re.compile(r"[0-9]{1,5}")
-_T = grammar.TOKEN
+_T = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2 tchar
 # RFC 7239 §4; one pair with what separates it from the next. Whitespace around `;` is not in the grammar but common.
 _PAIR = re.compile(rf'[ \t]*+(?:({_T}++)=(?:({_T}++)|"((?:[^"\\]|\\.)*+)"))?[ \t]*+(;|,|\Z)')
 
 
-class TrustedProxies:
-    """The networks whose hosts are believed, ready to be asked once a request."""
+def check_headers(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Check which fields are to be believed.
 
-    def __init__(self, networks: Iterable[Network]) -> None:
+    Args:
+        names: of HEADERS, in any case.
+
+    Returns:
+        The names in lower case.
+
+    Raises:
+        ValueError: a name is unknown, or `forwarded` stands beside others.
+    """
+    lower = tuple(name.lower() for name in names)
+    unknown = [name for name in lower if name not in HEADERS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is none of the fields that can be believed: {', '.join(HEADERS)}")
+    if FORWARDED in lower and len(set(lower)) > 1:
+        raise ValueError("forwarded says all that the others say: name either it or them, whichever your proxies set")
+    return lower
+
+
+class TrustedProxies:
+    """The networks whose hosts are believed, ready to be asked once a request.
+
+    Args:
+        networks: of the proxies; with none nobody is believed.
+        headers: the fields that these proxies set, as `check_headers` returns them.
+    """
+
+    def __init__(
+        self, networks: Iterable[IPv4Network | IPv6Network], headers: tuple[str, ...] = DEFAULT_HEADERS
+    ) -> None:
         self._networks = tuple(networks)
+        self._others = frozenset(_key(name) for name in HEADERS if name not in headers)
         # Peers are few and come again; the bound keeps a list of forged addresses from growing it.
         self._known = functools.lru_cache(maxsize=1024)(self._contains)
 
@@ -60,7 +109,7 @@ class TrustedProxies:
     def _contains(self, address: str) -> bool:
         if not address:
             return bool(self._networks)
-        found = _address(address)
+        found = hosts.address_of(address)
         return found is not None and any(found in network for network in self._networks)
 
     def apply(self, environ: Environ) -> None:
@@ -69,39 +118,41 @@ class TrustedProxies:
         Args:
             environ: of a request, REMOTE_ADDR being the connection's peer (or what the PROXY protocol said); changed in place.
         """
-        told = [key for key in _KEYS if key in environ]
-        if not told and "HTTP_FORWARDED" not in environ:
+        told = [key for key in _ALL if key in environ]
+        if not told:
             return
-        if not self.trusts(environ.get("REMOTE_ADDR", "")):
-            for key in (*told, "HTTP_FORWARDED"):
-                environ.pop(key, None)
-        elif told:
-            environ.pop("HTTP_FORWARDED", None)
-            self._apply_x(environ)
-        else:
+        trusted = self.trusts(environ.get("REMOTE_ADDR", ""))
+        for key in told:
+            if not trusted or key in self._others:
+                del environ[key]
+        if not trusted:
+            return
+        if _FORWARDED in environ:
             self._apply_standard(environ)
+        else:
+            self._apply_x(environ)
 
     def _apply_x(self, environ: Environ) -> None:
-        lists = {key: _elements(environ.pop(key)) for key in _KEYS if key in environ}
-        chain = lists.pop(_KEYS[0], [])
+        lists = {key: _elements(environ.pop(key)) for key in _ALL[:5] if key in environ}
+        chain = lists.pop(_FOR, [])
         hops = self._client(environ, chain)
         if chain:
-            environ[_KEYS[0]] = ", ".join(chain[-hops:])
+            environ[_FOR] = ", ".join(chain[-hops:])
         told = {key: values[-hops] if len(values) >= hops else values[0] for key, values in lists.items() if values}
-        scheme, host, port, prefix = (told.get(key, "") for key in _KEYS[1:])
-        for key in _KEYS[1:4]:
-            if key in told:
-                environ[key] = told[key]
-        _set_url(environ, scheme, host, port)
+        prefix = told.pop(_PREFIX_KEY, "")
+        environ.update(told)
+        _set_url(environ, told.get(_PROTO, ""), told.get(_HOST, ""), told.get(_PORT_KEY, ""))
         if _PREFIX.fullmatch(prefix) and "%00" not in prefix:
-            environ["SCRIPT_NAME"] = target.unescape(prefix.rstrip("/"))
+            mount = urllib.parse.unquote_to_bytes(prefix.rstrip("/")).decode("latin-1")
+            environ["SCRIPT_NAME"] = mount + environ.get("SCRIPT_NAME", "")  # a filter may stand behind a urlmap
 
     def _apply_standard(self, environ: Environ) -> None:
-        elements = _parse_forwarded(environ["HTTP_FORWARDED"])
+        elements = parse(environ.pop(_FORWARDED))
         if not elements:
             return
         hops = self._client(environ, [element.get("for", "") for element in elements])
         element = elements[-hops] if len(elements) >= hops else elements[0]
+        environ[_FORWARDED] = ", ".join(map(_spelled, elements[-hops:]))
         _set_url(environ, element.get("proto", ""), element.get("host", ""), "")
 
     def _client(self, environ: Environ, chain: list[str]) -> int:
@@ -122,16 +173,6 @@ class TrustedProxies:
         return max(1, hops)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        found = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if found.version == 6 and found.ipv4_mapped is not None:
-        return found.ipv4_mapped  # a dual-stack socket's spelling of an IPv4 peer
-    return found
-
-
 def _node(text: str) -> tuple[str, str] | None:
     """Read `address`, `address:port`, `[v6]`, `[v6]:port` (RFC 7239 §6); None for `unknown`, `_hidden` and nonsense."""
     host, port = text, ""
@@ -142,7 +183,7 @@ def _node(text: str) -> tuple[str, str] | None:
         port = rest[1:]
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    found = _address(host)
+    found = hosts.address_of(host)
     if found is None or "%" in host:
         return None
     known = _PORT.fullmatch(port) is not None and int(port) <= 65535
@@ -155,7 +196,7 @@ def _elements(value: str) -> list[str]:
     return [element.strip(" \t") for element in value.split(",")]
 
 
-def _parse_forwarded(value: str) -> list[dict[str, str]]:
+def parse(value: str) -> list[dict[str, str]]:
     """Read RFC 7239 §4 strictly: one malformed pair and nothing of the field is believed."""
     elements: list[dict[str, str]] = [{}]
     at = 0
@@ -175,15 +216,19 @@ def _parse_forwarded(value: str) -> list[dict[str, str]]:
         at = found.end()
 
 
+def _spelled(element: dict[str, str]) -> str:
+    return ";".join('{}="{}"'.format(name, re.sub(r'(["\\])', r"\\\1", value)) for name, value in element.items())
+
+
 def _set_url(environ: Environ, scheme: str, host: str, port: str) -> None:
     scheme = scheme.lower()
     if scheme in _DEFAULT_PORTS:
         environ["wsgi.url_scheme"] = scheme
     if not _is_port(port):
         port = ""
-    name, own_port = _split(host.removesuffix(":"))
+    name, own_port = hosts.split(host.removesuffix(":"))
     # Port 0 is in the grammar of an authority (RFC 3986 §3.2.3), but nobody can have connected to it.
-    if grammar.is_authority(host) and (not own_port or _is_port(own_port)):
+    if hosts.is_authority(host) and (not own_port or _is_port(own_port)):
         host = host.removesuffix(":")
         if own_port:
             port = own_port
@@ -197,8 +242,3 @@ def _set_url(environ: Environ, scheme: str, host: str, port: str) -> None:
 
 def _is_port(text: str) -> bool:
     return _PORT.fullmatch(text) is not None and 0 < int(text) <= 65535
-
-
-def _split(authority: str) -> tuple[str, str]:
-    name, colon, port = authority.rpartition(":")
-    return (name, port) if colon and not port.endswith("]") else (authority, "")

@@ -1,0 +1,48 @@
+"""Under which host names the apps of this package answer, against DNS rebinding.
+
+A page in the operator's browser may let its own name resolve to this address, and would be given what is told here: the browser
+takes it for the page's own server. The Host of such a request is the page's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from apid.hosts import OWN_ADDRESS, AllowedHosts, parse_allowed
+from apid.wsgi import faults, kinds
+from apid.wsgi.factory import option
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """What the ini section of each app may say about hosts."""
+
+    allowed_hosts: tuple[str, ...] = option(
+        kinds.listed(
+            kinds.Kind("a host name or address without port, .example.org, *.example.org or *", parse_allowed)
+        ),
+        default=("localhost", "127.0.0.1", "::1", OWN_ADDRESS),
+        help="Hosts under which it answers; by default loopback's, and the address on which the connection came in.",
+    )
+
+
+class HostCheck:
+    """Tells which requests are not for this server."""
+
+    def __init__(self, options: HostOptions) -> None:
+        self._allowed = AllowedHosts(options.allowed_hosts)
+
+    def refusal(self, environ: WSGIEnvironment) -> faults.ApiError | None:
+        """The fault for a request with another Host, or None.
+
+        A peer without an address came by a UNIX socket, which no browser reaches.
+        """
+        host = environ.get("HTTP_HOST")
+        if not environ.get("REMOTE_ADDR") or self._allowed.allows(host, environ.get("SERVER_NAME", "")):
+            return None
+        text = "This host name is not one of the option allowed_hosts in the Paste section of this application."
+        return faults.ApiError(text, code=421, error="host.not_allowed")
