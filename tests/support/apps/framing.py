@@ -364,3 +364,8 @@ def pid(env, start):
     """Who serves."""
     start("200 OK", TEXT)
     return [str(os.getpid()).encode()]
+
+
+def factory(_global_conf):
+    """The same for Paste Deploy."""
+    return app
