@@ -85,7 +85,7 @@ def test_the_admin_listener_shows_and_changes_nothing(shipped):
 def test_a_stream_does_not_block_its_worker_and_ends_with_its_drain(shipped):
     one, admin = shipped(workers=1)
     with Connection(admin) as stream:
-        stream.send(b"GET /dashboard/events HTTP/1.1\r\nHost: a\r\n\r\n")
+        stream.send(b"GET /dashboard/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"data: " in events(stream, 1)[0]
         assert get(one.address).status == 300
         one.apidctl("reload")
