@@ -27,6 +27,8 @@ MOST_ERRORS = 32
 """Errors of one schema among which the best one is told: a document can hold a hundred thousand, and each costs."""
 READINGS = 16
 """How often a validation may read the whole document, on average over its values."""
+_LARGEST = 1_000_000
+"""Units of work beyond which a document counts as no larger, so that one that holds itself has an end."""
 _FREE = 10_000
 """Units of work that every validation has; one is about 3 µs."""
 _TURN = 1000
@@ -93,7 +95,7 @@ def _weight(value: object) -> int:
 def _size(document: object) -> int:
     """The work of looking at every value of a document once, measured without recursion."""
     total, level = 0, [document]
-    while level:
+    while level and total < _LARGEST:
         total += len(level)
         below: list[object] = []
         for value in level:
@@ -104,7 +106,7 @@ def _size(document: object) -> int:
                 elif isinstance(value, dict):
                     below += value.values()
         level = below
-    return total
+    return min(total, _LARGEST)
 
 
 def identity(value: object) -> str:

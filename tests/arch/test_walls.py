@@ -72,6 +72,13 @@ def test_the_parent_holds_no_eventlet_paste_webob_or_routes():
     assert below(modules, ENGINE | {"apid.worker", "apid.http", "apid.wsgi", "apid.api"}) == set()
 
 
+def test_the_ground_of_both_towers_is_the_standard_library():
+    modules = loaded_by("apid.forwarded", "apid.hosts")
+    assert below(modules, {"apid"}) == {"apid", "apid.forwarded", "apid.hosts"}
+    roots = {name.partition(".")[0] for name in modules} - {"apid", "__main__"}
+    assert {name for name in roots if name not in sys.stdlib_module_names} == set()
+
+
 def test_the_posix_wrappers_need_the_standard_library_only():
     modules = loaded_by("apid.posix", "apid.channel", "apid.scoreboard", "apid.errors")
     roots = {name.partition(".")[0] for name in modules} - {"apid", "__main__"}

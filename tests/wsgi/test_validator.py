@@ -161,6 +161,13 @@ def test_an_honest_document_never_meets_the_allowance():
     assert refusal(schema, [{"id": i, "tags": ["a", "b", str(i)]} for i in range(5000)]) == ""
 
 
+def test_a_document_that_holds_itself_has_an_end():
+    document: list[object] = []
+    document += [document, document]
+    assert refusal({"items": {"$ref": "#"}}, document) != ""
+    assert refusal({"uniqueItems": True}, document) != ""
+
+
 def test_the_allowance_grows_with_the_document():
     with pytest.raises(TooMuchWorkError):
         Allowance([]).spend(20_000)
