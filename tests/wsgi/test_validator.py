@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from apid.api.schemas import animals
 from apid.wsgi import faults
 from apid.wsgi.validation import QuerySchema, Schema
 from apid.wsgi.validator import MOST_ERRORS, Allowance, TooMuchWorkError, identity
@@ -257,3 +258,17 @@ def test_others_get_their_turn_during_a_long_validation(monkeypatch):
     monkeypatch.setattr("apid.wsgi.validator.time.sleep", slept.append)
     Schema({"items": {"type": "integer"}}).check(json.loads("[" + "1," * 5000 + "1]"), "body")
     assert len(slept) >= 4
+
+
+@pytest.mark.parametrize(("name", "wrap"), [("PATCH", lambda tags: {"tags": tags}), ("CREATE_1_1", None)])
+def test_the_tags_of_the_default_api(name, wrap):
+    """The bodies that held a worker for seconds: many tags of many types."""
+    schema = Schema(getattr(animals, name))
+
+    def work(size):
+        tags = [i if i % 2 else [str(i)] for i in range(size)]
+        body = wrap(tags) if wrap else {"animal": {"name": "a", "species": "b", "tags": tags}}
+        assert refused(schema, body) != ""
+        return lambda: refused(schema, body)
+
+    assert growth(work, 300) < SQUARE
