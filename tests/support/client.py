@@ -122,6 +122,15 @@ class Connection:
                 body, chunked = self._body(method, status, headers)
                 return Answer(version, status, reason, headers, body, chunked)
 
+    def interim(self) -> bool:
+        """Wait for 100 (Continue) and take it; False: the final answer has begun instead, and is still to be read."""
+        while b"\r\n\r\n" not in self._unread:
+            self._more()
+        if not self._unread.startswith(b"HTTP/1.1 100 "):
+            return False
+        self._until(b"\r\n\r\n")
+        return True
+
     def ended(self) -> bool:
         """Whether the peer has ended the connection and nothing is left to read; never waits."""
         if self._unread:

@@ -1,0 +1,40 @@
+"""Sessions of the chaos driver. CHAOS_SEED repeats a sequence of actions, CHAOS_SECONDS sets the length of the long session."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.chaos.actions import TABLE
+from tests.chaos.session import Session
+
+SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(1_000_000)))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
+
+
+def test_a_short_session(tmp_path):
+    """Four actions that each leave something to judge: that the driver works at all."""
+    session = Session(tmp_path, 1, ["worker_killed", "new_content", "listeners", "reopen"])
+    session.run(60, 4)
+    assert session.figures["answered"] > 20
+    assert session.figures["executed"] >= session.figures["answered"]
+
+
+def test_the_sequence_of_a_seed_is_always_the_same(tmp_path):
+    def draw(seed, where):
+        where.mkdir()
+        session = Session(where, seed)
+        return [(name, dice.random()) for name, dice in (session.draw() for _ in range(200))]
+
+    assert draw(5, tmp_path / "a") == draw(5, tmp_path / "b") != draw(6, tmp_path / "c")
+    assert {name for name, _ in draw(7, tmp_path / "d")} == set(TABLE)
+
+
+@pytest.mark.slow
+def test_a_long_session(tmp_path):
+    """Whatever may happen, for ten minutes."""
+    session = Session(tmp_path, SEED)
+    session.run(SECONDS)
+    assert session.figures["answered"] > 5 * SECONDS
