@@ -143,8 +143,11 @@ class Delivery:
 
     def _deliver(self, result: Iterable[bytes]) -> None:
         """Anything else: piece by piece, each sent as it comes."""
-        if isinstance(result, FileWrapper) and self._head is not None and self._sendfile(result):
-            return
+        if type(result) is FileWrapper and self._head is not None:
+            if not self._on_wire:
+                self._sendfile(result)
+            length = self._left if self._on_wire else self._head.length
+            result = result if length is None else result.pieces(length)
         self._stream(result)
         if self._head is None:
             if self.conn.taken or getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False):
@@ -262,23 +265,24 @@ class Delivery:
         self.sent += len(data)
         self.conn.moved()
 
-    def _sendfile(self, wrapper: FileWrapper) -> bool:
-        """Send a file without reading it; False: it has to be read like any iterable."""
-        span = wrapper.span()
+    def _sendfile(self, wrapper: FileWrapper) -> None:
+        """Send of a file what goes without reading it; the rest, if there is any, is read like any iterable."""
+        span = None if self.conn.secure else wrapper.span()
         head = self._head
-        if span is None or head is None or self._on_wire or self.conn.secure:
-            return False
+        if span is None or head is None:
+            return
         fd, offset, size = span
         if head.length is None:
             head.length = size
-        count = min(size, head.length)
         self._send(self._open())
         if not self._silent:
-            done = self.conn.sendfile(fd, offset, count)
-            self.sent += done
-            self._left = head.length - done
-        self._finish()
-        return True
+            self._left = head.length
+            while sent := self.conn.sendfile(fd, offset, self._left):
+                offset += sent
+                self.sent += sent
+                self._left -= sent
+                self.conn.moved()
+            wrapper.filelike.seek(offset)
 
     def _abort(self) -> None:
         """End an answer that has begun and is not complete."""

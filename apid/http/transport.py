@@ -170,27 +170,24 @@ class Transport:
         return sent
 
     def sendfile(self, fd: int, offset: int, count: int) -> int:
-        """Send up to `count` octets of a file from `offset`, straight from the page cache; returns how many there were.
+        """Send at most `count` octets of a file from `offset`, straight from the page cache.
+
+        Returns:
+            How many were sent; 0 where the file ends, where its file system has no sendfile(2), and where it fails.
 
         Raises:
             ClientGone, ClientSlow: as `send`.
         """
-        done = 0
-        while done < count:
+        while count:
             try:
-                sent = os.sendfile(self.sock.fileno(), fd, offset + done, min(count - done, 1 << 20))
+                return os.sendfile(self.sock.fileno(), fd, offset, min(count, 1 << 20))
             except BlockingIOError:
                 self._await_room()
-                continue
             except OSError as error:
                 if error.errno in GONE:
                     raise ClientGone(error.errno, "the client has closed the connection") from error
-                raise
-            if sent == 0:
-                break
-            done += sent
-            self.moved()
-        return done
+                return 0  # a read will tell what is the matter, or do without
+        return 0
 
     def moved(self) -> None:
         """Octets have come or gone: now and then, let everything else that is ready go first.
