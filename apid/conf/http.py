@@ -10,7 +10,7 @@ from apid.conf.types import Count, Hosts, LineFormat, Networks, ProxyHeaders, Se
 
 ACCESS_LOG_TEXTS = (
     "client_ip", "client_port", "forwarded_ip", "date_time", "request_line", "method", "path", "query", "protocol", "host",
-    "referer", "user_agent", "request_id", "trace_id", "user", "project", "listener",
+    "referer", "user_agent", "request_id", "trace_id", "user", "project", "listener", "outcome",
 )  # fmt: skip
 ACCESS_LOG_NUMBERS = ("status_code", "body_length", "bytes_in", "bytes_out", "wall_seconds", "pid")
 """What apid.http.access_log can tell; a test holds the two together."""

@@ -28,14 +28,14 @@ from apid.http.exchange import Exchange
 from apid.http.interruptions import ClientSlow
 from apid.http.refusal import Refusal
 from apid.http.repeats import RepeatingReader
-from apid.http.transport import Transport, accepted
+from apid.http.transport import HALF_CLOSED, Transport, accepted
 
 if TYPE_CHECKING:
     from apid.http.service import Environ, Service
 
 _EPOLLIN = 1
 _BYTES_IN = scoreboard.BYTES_IN
-_READABLE, _WRITABLE, _ENDED = hub.READABLE, hub.WRITABLE, hub.ENDED
+_READABLE, _WRITABLE, _ENDED, _BROKEN = hub.READABLE, hub.WRITABLE, hub.ENDED, hub.BROKEN
 
 BLOCK = 16384
 """Octets asked for at once while a head is awaited."""
@@ -132,7 +132,7 @@ class Connection(Transport):
                     self.refuse(refusal)
                 return
         if events & _ENDED:
-            self._ended = True
+            self.gone_at = 0.0 if events & _BROKEN else min(self.gone_at, time.monotonic() + HALF_CLOSED)
         if events & _WRITABLE and self.writewaiter is not None:
             self.writewaiter.switch()
         if events & _READABLE:
@@ -344,6 +344,7 @@ class Connection(Transport):
         if self.phase is _CLOSED:
             return
         self.phase = _CLOSED
+        self.gone_at = 0.0
         self.head = None
         self.buffer = b""
         self.service.hub.deadlines.drop(self)

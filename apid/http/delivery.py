@@ -53,6 +53,7 @@ class Delivery:
         code: the status sent, or 0.
         sent: octets sent, head and framing included.
         close: whether the connection ends with it.
+        outcome: `complete`, or what kept it from being so, in the access log's words.
     """
 
     __slots__ = (
@@ -66,11 +67,13 @@ class Delivery:
         "code",
         "conn",
         "environ",
+        "outcome",
         "request",
         "sent",
     )
 
     _input: Input
+    _silent: bool
 
     def __init__(self, conn: Connection) -> None:
         assert conn.head is not None  # noqa: S101 -- the pool runs a connection only with one; told to mypy
@@ -84,6 +87,7 @@ class Delivery:
         self.close = False
         self.code = 0
         self.sent = 0
+        self.outcome = "complete"
 
     @property
     def request_id(self) -> str:
@@ -168,12 +172,14 @@ class Delivery:
         for piece in pieces:
             data = piece if type(piece) is bytes else _octets(piece)
             if not data:
+                self.conn.passed()
                 continue
             if minimum < 0:  # an application may set it up to its first piece
                 minimum = self.environ.get("eventlet.minimum_write_chunk_size", 0)
             if held or len(data) < minimum:
                 held += data
                 if len(held) < minimum:
+                    self.conn.passed()
                     continue
                 data = bytes(held)
                 held.clear()
@@ -194,15 +200,19 @@ class Delivery:
         if self._silent or not data:
             if prefix:
                 self._send(prefix)
+            else:
+                self.conn.passed()
             return
         if self._left is not None:
             if len(data) > self._left:
                 LOG.error("%s: the application sent more than its Content-Length; the rest is dropped", self.request_id)
                 data = data[: self._left]
-                self.close = True
+                self.close = self._silent = True
             self._left -= len(data)
         elif self._chunked:
             data = chunk(data)
+        if not data and not prefix:
+            return
         if prefix and len(data) > TOGETHER:
             self._send(prefix)
             prefix = b""
@@ -215,6 +225,7 @@ class Delivery:
             self._send(LAST_CHUNK)
         if self._left:
             LOG.error("%s: the application sent %d octets less than its Content-Length", self.request_id, self._left)
+            self.outcome = "failed"
             self._abort()
 
     def _is_bodyless(self) -> bool:

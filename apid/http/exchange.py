@@ -26,6 +26,10 @@ LOG = logging.getLogger(__name__)
 # Looked up once: in a request's path each is worth a thirtieth of a microsecond.
 _REQUESTS, _BYTES_OUT, _LATENCY_SUM_US = scoreboard.REQUESTS, scoreboard.BYTES_OUT, scoreboard.LATENCY_SUM_US
 _monotonic_ns = time.monotonic_ns
+_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
+    (RequestTimeout, "timeout"), (Cut, "cut"), (ClientGone, "client_gone"), (ClientSlow, "client_slow"),
+    (refusal.Refusal, "refused"),
+)  # fmt: skip
 _TABLE = 4096
 _BUCKETS = [scoreboard.bucket(microseconds) for microseconds in range(_TABLE)]
 _STATUS_CELL = [scoreboard.STATUS_1XX - 1 + hundred for hundred in range(10)]
@@ -61,6 +65,7 @@ class Exchange(Delivery):
         conn.exchange = self
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.address
         environ["eventlet.set_idle"] = conn.set_idle
+        environ["apid.client_gone"] = conn.client_gone
         environ["eventlet.posthooks"] = []
         given: Input
         if head.content_length or head.chunked:
@@ -118,6 +123,8 @@ class Exchange(Delivery):
     def _failed(self, error: BaseException) -> None:
         """The application, or the client, has not let the answer become complete."""
         self.close = True
+        causes = error, self._input.failure
+        self.outcome = next((word for kind, word in _OUTCOMES for cause in causes if isinstance(cause, kind)), "failed")
         answer = self._explain(error)
         if self._on_wire or self.conn.taken or answer is None:
             if self._on_wire:

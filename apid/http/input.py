@@ -95,6 +95,8 @@ class Input:
                 have += len(more)
             data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.position += have
+        if not have:
+            self._conn.moved()
         return data
 
     def _take(self, size: int) -> bytes:
@@ -112,6 +114,8 @@ class Input:
             parts.append(data)
         data = b"".join(parts)
         self.position += len(data)
+        if not data:
+            self._conn.moved()
         return data
 
     def readline(self, size: int | None = None) -> bytes:
@@ -133,6 +137,8 @@ class Input:
             if parts[-1][-1:] == b"\n":
                 break
         self.position += have
+        if not have:
+            self._conn.moved()
         return b"".join(parts)
 
     def readlines(self, hint: int | None = None) -> list[bytes]:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 TURN = 10_000_000
 """Nanoseconds for which a request that never has to wait goes on before everybody else has a turn."""
 
+HALF_CLOSED = 1.0
+"""Seconds for which a client that has ended its side of the connection may still be reading.
+
+A client that has left looks the same until something is sent to it (RFC 9112 §9.6).
+"""
+
 GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN}
 
 
@@ -43,18 +49,19 @@ class Transport:
         buffer: received and not yet consumed.
         readable: whether the kernel may have more.
         readwaiter, writewaiter, pausing: the green thread that waits to read, to send, or for its turn.
+        gone_at: seconds of the monotonic clock from which the client has left, as far as is known; NEVER while it is there.
         deadline, tick: for `Deadlines`.
         turn: nanoseconds of the monotonic clock until which a request may go on without a pause.
     """
 
     __slots__ = (
-        "_ended",
         "_local",
         "_registered",
         "_writing",
         "address",
         "buffer",
         "deadline",
+        "gone_at",
         "pausing",
         "readable",
         "readwaiter",
@@ -80,7 +87,7 @@ class Transport:
         self.readwaiter: greenlet.greenlet | None = None
         self.writewaiter: greenlet.greenlet | None = None
         self.pausing: greenlet.greenlet | None = None
-        self._ended = False
+        self.gone_at = NEVER
         self._registered = False
         self._writing = False
         self._local = ""
@@ -108,7 +115,7 @@ class Transport:
         except OSError:
             return b""
         # A short read has emptied the socket; but the end of the stream, if it came with the same edge, is still to be read.
-        if len(data) < size and not self._ended:
+        if len(data) < size and self.gone_at == NEVER:
             self.readable = False
         return data
 
@@ -197,7 +204,10 @@ class Transport:
         """
         if time.monotonic_ns() < self.turn:
             return
-        self.pausing = greenlet.getcurrent()
+        current = greenlet.getcurrent()
+        if current.parent is None:
+            return  # a native thread of the application's: it holds up nobody
+        self.pausing = current
         self.service.hub.soon.append(self._resume)
         try:
             self.service.hub.switch()
@@ -208,6 +218,29 @@ class Transport:
     def _resume(self) -> None:
         if self.pausing is not None:  # it may have been ended from outside meanwhile
             self.pausing.switch()
+
+    def client_gone(self) -> bool:
+        """Return whether the client has ended the connection or its side of it; `environ["apid.client_gone"]`.
+
+        This is what the hub has seen, so a green thread that never waits never learns of it. No system call, but for the first
+        call on a connection that has not been waited for yet.
+        """
+        if self.gone_at == NEVER and not self._registered and not self.taken:
+            self._register()
+        return self.gone_at != NEVER
+
+    def passed(self) -> None:
+        """The application has given a piece of which nothing is sent: as `moved`; nothing but this tells that the client left.
+
+        Raises:
+            ClientGone: it has.
+        """
+        if time.monotonic_ns() < self.turn:
+            return
+        self.client_gone()
+        self.moved()
+        if self.gone_at <= time.monotonic():
+            raise ClientGone(errno.ECONNRESET, "the client has closed the connection before the end of its answer")
 
     def _await_room(self) -> None:
         if not self._registered:
