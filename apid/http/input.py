@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from apid.http import body
 from apid.http.refusal import Refusal
+from apid.http.response import check_field
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
@@ -220,8 +221,7 @@ class Input:
         """
         fields = []
         for name, value in headers:
-            if any(c in f"{name}{value}" for c in "\r\n\0"):
-                raise ValueError(f"a field of the 100 (Continue) response with a line break or NUL: {name!r}")
+            check_field(name, value)
             spelled = "-".join(part.capitalize() for part in name.split("-")) if capitalize_response_headers else name
             fields.append((spelled, value))
         self.hundred_continue_headers = fields

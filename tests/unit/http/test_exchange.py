@@ -78,7 +78,8 @@ def test_less_than_the_length_is_an_error_that_the_client_sees(engine):
 
 @pytest.mark.parametrize(
     "path",
-    ["/crlf", "/lf", "/nul", "/bad-name", "/bad-status", "/informational", "/not-latin-1", "/bad-length", "/two-lengths",
+    ["/bytes-value", "/number-value", "/number-length", "/three-parts", "/crlf", "/lf",
+     "/nul", "/bad-name", "/bad-status", "/informational", "/not-latin-1", "/bad-length", "/two-lengths",
      "/no-bytes", "/silent", "/raise", "/exit", "/interrupt"],
 )  # fmt: skip
 def test_what_must_not_go_out_becomes_a_fault_without_details(engine, connection, path):
@@ -141,6 +142,14 @@ def test_hop_by_hop_fields_are_the_servers(connection):
     assert answer.header("Keep-Alive") is None
     assert answer.header("Connection") is None
     assert answer.body == b"body"
+
+
+def test_a_426_says_what_to_upgrade_to(connection):
+    answer = connection.request(path="/426")
+    assert (answer.header("Upgrade"), answer.header("Connection")) == ("websocket", "upgrade")
+    answer = connection.request(path="/426-close")
+    assert (answer.header("Upgrade"), answer.header("Connection")) == ("websocket", "upgrade, close")
+    assert connection.rest() == b""
 
 
 def test_a_file_is_sent_whole(connection):
