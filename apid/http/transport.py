@@ -101,6 +101,17 @@ class Transport:
         """The deadline is over; called by the hub."""
         raise NotImplementedError
 
+    # What eventlet.wsgi.server does with an accepted socket.
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Nothing: the deadlines are the engine's."""
+
+    def shutdown(self, how: int) -> None:
+        """Nothing: the engine's drain decides when an idle connection ends."""
+
+    def close(self) -> None:
+        """Nothing: called when it is closed already."""
+
     def _register(self) -> None:
         self._registered = True
         self.service.hub.attach(self.sock.fileno(), self)
