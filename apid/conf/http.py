@@ -75,7 +75,7 @@ OPTS: list[cfg.Opt] = [
         "wsgi/max_header_line",
     ),
     option(
-        "max_headers", Count(1, 10000), 100, "Most header lines that a request may have. More are answered with 431."
+        "max_headers", Count(1, 10000), 200, "Most header lines that a request may have. More are answered with 431."
     ),
     option(
         "max_header_size",

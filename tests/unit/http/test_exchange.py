@@ -305,6 +305,14 @@ def test_the_access_log_has_a_line_for_each(engine, connection):
     ), json.dumps(line)
 
 
+def test_escaped_control_characters_reach_the_application_and_no_log(engine, connection):
+    assert connection.request(path="/nowhere%00%0a%1b%7f%c2%85").status == 404
+    assert b"\r\n\r\n" not in connection.request(path="/nowhere%0d%0a%0d%0a").body
+    lines = wait_for(lambda: (text := engine.access_log.read_text()).count("/nowhere%0") > 1 and text.splitlines())
+    assert any("GET /nowhere%00%0a%1b%7f%c2%85 HTTP/1.1" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
 def test_headers_raw_only_when_asked_for():
     def app(env, start):
         start("200 OK", [("Content-Type", "text/plain")])

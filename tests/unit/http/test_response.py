@@ -7,7 +7,7 @@ from apid.http.response import ResponseError, ResponseHead
 
 
 class Text(str):
-    """What oslo.i18n and MarkupSafe give: a str, whatever else it does."""
+    """What lazy translations and marked-up text are: a str, whatever else it does."""
 
     __slots__ = ()
 
