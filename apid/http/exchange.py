@@ -132,7 +132,6 @@ class Exchange(Delivery):
             else:
                 self.conn.end()
             return
-        self.code = answer.status
         data = refusal.response(answer, self.request_id, self.conn.service.shared.date.field[6:-2])
         if self.request.method == "HEAD":
             data = data[: data.index(b"\r\n\r\n") + 4]
@@ -140,6 +139,9 @@ class Exchange(Delivery):
             self._send(data)
         except OSError:
             self.conn.end()
+            return
+        self.code = answer.status
+        self.conn.service.row.refuse(answer.status)
 
     def _explain(self, error: BaseException) -> refusal.Refusal | None:
         """Log what happened, once; return what to say to the client, None where there is nobody to say it to."""
@@ -147,7 +149,8 @@ class Exchange(Delivery):
         failure = self._input.failure
         if isinstance(error, RequestTimeout):
             age = (time.monotonic_ns() - self.started) / 1e9
-            LOG.warning("%s: %s ended by request_timeout after %.1f s", self.request_id, line, age)
+            begun = "; the answer had begun, and is broken off" if self._on_wire else ""
+            LOG.warning("%s: %s ended by request_timeout after %.1f s%s", self.request_id, line, age, begun)
             return refusal.Refusal(503, "the request took too long")
         if isinstance(error, Cut):
             return None
@@ -163,7 +166,6 @@ class Exchange(Delivery):
         broken = error if isinstance(error, refusal.Refusal) else failure
         if isinstance(broken, refusal.Refusal):
             LOG.info("%s: %s: refused: %s", self.request_id, line, broken)
-            self.conn.service.row.refuse(broken.status)
             return broken
         if isinstance(error, greenlet.GreenletExit):
             LOG.error("%s: %s: the application killed its own green thread", self.request_id, line)

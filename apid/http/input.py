@@ -209,7 +209,9 @@ class Input:
             self._decoder = body.ChunkDecoder(self._conn.service.limits)
             self.complete = False
         fields = "".join(f"{name}: {value}\r\n" for name, value in self.hundred_continue_headers or ())
-        self._conn.send(CONTINUE + fields.encode("latin-1") + b"\r\n")
+        data = CONTINUE + fields.encode("latin-1") + b"\r\n"
+        self._conn.send(data)
+        self._conn.service.interim(len(data))
 
     def set_hundred_continue_response_headers(
         self, headers: Iterable[tuple[str, str]], capitalize_response_headers: bool = True

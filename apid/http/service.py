@@ -205,6 +205,11 @@ class Service:
         self.shared.unfinished.discard(conn)
         self.shared.count()
 
+    def interim(self, size: int) -> None:
+        """An interim answer of so many octets has been sent: a final one will follow."""
+        self.cells[scoreboard.STATUS_1XX] += 1
+        self.cells[scoreboard.BYTES_OUT] += size
+
     def refusal(self, conn: Connection, refused: refusal.Refusal) -> bytes:
         """Note a refusal and write its answer."""
         shared = self.shared
