@@ -68,7 +68,7 @@ CLOSED = 2**64 - 1
 CELLS = 128
 
 REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505, 421))}
-"""Cells of refused requests by the status code that they were answered with; their sum is in REFUSED."""
+"""Cells of the answers that the engine made itself, by status code; their sum is in REFUSED."""
 
 COUNTERS = (
     REQUESTS,
@@ -243,7 +243,7 @@ class Row:
         return request_id(self.cells[REQUEST_ID_HIGH], self.cells[REQUEST_ID_LOW], flight.number)
 
     def refuse(self, status: int) -> None:
-        """Count a request that the engine refused with this status code."""
+        """Count an answer with this status code that the engine made itself."""
         self.cells[REFUSED] += 1
         self.cells[REFUSALS[status]] += 1
 

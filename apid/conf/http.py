@@ -10,7 +10,7 @@ from apid.conf.types import Count, Hosts, LineFormat, Networks, ProxyHeaders, Se
 
 ACCESS_LOG_TEXTS = (
     "client_ip", "client_port", "forwarded_ip", "date_time", "request_line", "method", "path", "query", "protocol", "host",
-    "referer", "user_agent", "request_id", "trace_id", "user", "project", "listener",
+    "referer", "user_agent", "request_id", "trace_id", "user", "project", "listener", "outcome",
 )  # fmt: skip
 ACCESS_LOG_NUMBERS = ("status_code", "body_length", "bytes_in", "bytes_out", "wall_seconds", "pid")
 """What apid.http.access_log can tell; a test holds the two together."""
@@ -45,21 +45,23 @@ OPTS: list[cfg.Opt] = [
         Seconds(),
         10.0,
         "Seconds in which the whole head of a request must arrive, counted from its first byte (on a new connection: from the "
-        "connection). 0 turns that off.",
+        "connection), and a TLS handshake before it. 0 turns that off.",
     ),
     option(
         "client_socket_timeout",
         Seconds(),
         60.0,
-        "Seconds that a single read from or write to a client may take. 0 waits for ever.",
+        "Seconds within which a client has to send 4096 bytes of content, or to take some of its answer, while the application "
+        "waits for that. 0 waits for ever.",
         "wsgi/client_socket_timeout",
     ),
     option(
         "request_timeout",
         Seconds(),
         0.0,
-        "Seconds that the application may take to answer a request. One that takes longer is ended with 503, and no other. "
-        "0 turns that off.",
+        "Seconds that the application may take to answer a request. One that takes longer is ended with 503, and no other; where "
+        "the answer has begun, it is broken off. A request that computes without ever waiting is not ended: worker_timeout is "
+        "for that. 0 turns it off.",
     ),
     option(
         "max_request_line",
@@ -75,7 +77,7 @@ OPTS: list[cfg.Opt] = [
         "wsgi/max_header_line",
     ),
     option(
-        "max_headers", Count(1, 10000), 100, "Most header lines that a request may have. More are answered with 431."
+        "max_headers", Count(1, 10000), 200, "Most header lines that a request may have. More are answered with 431."
     ),
     option(
         "max_header_size",

@@ -70,7 +70,7 @@ class Http:
     request_timeout: float = 0.0
     max_request_line: int = 8190
     max_header_line: int = 16384
-    max_headers: int = 100
+    max_headers: int = 200
     max_header_size: int = 65536
     trusted_proxies: tuple[Network, ...] = ()
     trusted_proxy_headers: tuple[str, ...] = DEFAULT_HEADERS

@@ -92,6 +92,7 @@ FIELDS: dict[str, Callable[[Any], object]] = {
     "body_length": lambda x: x.sent,
     "bytes_out": lambda x: x.sent,
     "bytes_in": lambda x: x.received,
+    "outcome": lambda x: x.outcome,
     "wall_seconds": lambda x: x.wall_us / 1e6,
     "request_id": lambda x: escape(x.request_id),
     "trace_id": _environ("apid.trace_id"),
@@ -105,7 +106,7 @@ client sent: those filters remove a client's own."""
 
 JSON_FIELDS = (
     "client_ip", "method", "path", "query", "protocol", "status_code", "bytes_in", "bytes_out", "wall_seconds",
-    "request_id", "user", "project", "user_agent", "listener", "pid",
+    "outcome", "request_id", "user", "project", "user_agent", "listener", "pid",
 )  # fmt: skip
 
 
@@ -146,6 +147,7 @@ class _Refused:
 
     wall_us = 0
     received = 0
+    outcome = "refused"
 
     def __init__(self, conn: Connection, refused: Refusal, request_id: str, sent: int) -> None:
         self.conn = conn

@@ -3,9 +3,7 @@
 Theory of operation. Between requests a connection is an object in the hub's table and nothing more: no green thread, no timer,
 no listener object. The hub calls `ready` at an edge of epoll; `advance` then reads what there is, and once a head is complete
 the pool lends a green thread for the length of one request. In it, `receive` and `send` wait in the hub for the next edge.
-
-    NEW ──first octet──▶ HEAD ──head complete──▶ ACTIVE ──answered──▶ IDLE ──first octet──▶ HEAD …
-     └─ TLS: HANDSHAKE first; PROXY: PREFACE first                └─ to be closed ▶ LINGER ──end, or deadline──▶ CLOSED
+The phases and their order are in phase.py.
 
 A drain (engine.py) changes what IDLE and NEW are allowed: a short while, and then the end. LINGER is how a connection ends
 that the client may still be writing to: our side is closed first and what comes is read and thrown away for a moment, because
@@ -15,27 +13,27 @@ close(2) with unread octets would send a reset, which may destroy the answer on 
 from __future__ import annotations
 
 import contextlib
-import enum
 import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from apid import scoreboard
-from apid.http import head, hub, proxy
+from apid.http import head, hub, proxy, unfinished
 from apid.http.deadlines import NEVER
 from apid.http.exchange import Exchange
 from apid.http.interruptions import ClientSlow
+from apid.http.phase import Phase
 from apid.http.refusal import Refusal
 from apid.http.repeats import RepeatingReader
-from apid.http.transport import Transport, accepted
+from apid.http.transport import HALF_CLOSED, Transport, accepted
 
 if TYPE_CHECKING:
     from apid.http.service import Environ, Service
 
 _EPOLLIN = 1
 _BYTES_IN = scoreboard.BYTES_IN
-_READABLE, _WRITABLE, _ENDED = hub.READABLE, hub.WRITABLE, hub.ENDED
+_READABLE, _WRITABLE, _ENDED, _BROKEN = hub.READABLE, hub.WRITABLE, hub.ENDED, hub.BROKEN
 
 BLOCK = 16384
 """Octets asked for at once while a head is awaited."""
@@ -46,20 +44,6 @@ LINGER = 0.5
 GRACE = 0.8
 """Seconds without a request after which a drain closes a connection that was not told `Connection: close`."""
 
-
-class Phase(enum.IntEnum):
-    """Where a connection is in its life."""
-
-    HANDSHAKE = 0
-    PREFACE = 1
-    NEW = 2
-    HEAD = 3
-    IDLE = 4
-    ACTIVE = 5
-    LINGER = 6
-    CLOSED = 7
-
-
 _HANDSHAKE, _PREFACE, _NEW, _HEAD, _IDLE, _ACTIVE, _LINGER, _CLOSED = Phase
 
 
@@ -68,17 +52,19 @@ class Connection(Transport):
 
     Attributes:
         head: of the request that is being served; exchange: its answer in the making.
+        begun: part of a TLS handshake or PROXY header has come.
         lazy: the application has said (eventlet.set_idle) that a drain need not wait for this request.
         served: requests answered.
     """
 
-    __slots__ = ("_done", "exchange", "head", "lazy", "phase", "reader", "served")
+    __slots__ = ("_done", "begun", "exchange", "head", "lazy", "phase", "reader", "served")
 
     def __init__(self, service: Service, sock: Any, address: tuple[str, str]) -> None:
         super().__init__(service, sock, address)
         self.head: head.Head | None = None
         self.reader: RepeatingReader | None = None
         self.exchange: Exchange | None = None
+        self.begun = False
         self.lazy = False
         self.phase: Phase = _PREFACE if service.proxied and service.trusted.trusts(address[0]) else _NEW
         self.served = 0
@@ -90,17 +76,6 @@ class Connection(Transport):
         return (
             f"<Connection {self.address[0]}:{self.address[1]} {self.phase.name} served={self.served} {self.head or ''}>"
         )
-
-    # What eventlet.wsgi.server does with an accepted socket and with the green thread that it thinks it has got.
-
-    def settimeout(self, seconds: float | None) -> None:
-        """Nothing: the deadlines are the engine's."""
-
-    def shutdown(self, how: int) -> None:
-        """Nothing: the engine's drain decides when an idle connection ends."""
-
-    def close(self) -> None:
-        """Nothing: called when it is closed already."""
 
     def link(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function(self, *args)` at the end."""
@@ -132,7 +107,7 @@ class Connection(Transport):
                     self.refuse(refusal)
                 return
         if events & _ENDED:
-            self._ended = True
+            self.gone_at = 0.0 if events & _BROKEN else min(self.gone_at, time.monotonic() + HALF_CLOSED)
         if events & _WRITABLE and self.writewaiter is not None:
             self.writewaiter.switch()
         if events & _READABLE:
@@ -192,13 +167,29 @@ class Connection(Transport):
             return False
         found = proxy.read(seen)
         if found is None:
+            if not self.begun:
+                self._has_begun()
             self.readable = False  # the next octet brings the next edge
             return False
         self.sock.recv(found.size)
         if found.source is not None:
             self.address = found.source[0], str(found.source[1])
-        self.phase = _NEW
+        self._http_follows()
         return True
+
+    def _http_follows(self) -> None:
+        """The preliminaries are over."""
+        self.begun = False
+        self.phase = _NEW
+        if self.service.shared.draining:
+            self.drain(time.monotonic())
+
+    def _has_begun(self) -> None:
+        """The first octets have come: header_timeout is for the whole head, handshake or PROXY header, whatever their pace."""
+        self.begun = self.phase < _NEW
+        self.service.shared.unfinished.discard(self)  # of an earlier head
+        if self.phase is _IDLE or self.service.shared.draining:
+            self.service.hub.deadlines.set(self, time.monotonic() + self.service.header_timeout)
 
     def _parse(self) -> bool:
         """Try to make a request of the buffer; True: it is being served, or waits for a slot."""
@@ -208,10 +199,10 @@ class Connection(Transport):
         found = reader.read(self.buffer, self.service.template)
         if found is None:
             if self.phase is not _HEAD and reader.begun:
-                if self.phase is _IDLE:
-                    # header_timeout is for the whole head, whatever its octets' pace
-                    self.service.hub.deadlines.set(self, time.monotonic() + self.service.header_timeout)
+                self._has_begun()
                 self.phase = _HEAD
+            if len(self.buffer) > unfinished.SMALL:
+                self.service.shared.unfinished.add(self)
             return False
         if self.service.settings.eventlet_headers_raw:
             lines = bytes(self.buffer[: found.size]).decode("latin-1").strip("\r\n").split("\r\n")[1:]
@@ -268,7 +259,7 @@ class Connection(Transport):
             self.readable = True
             served = self.served
             self.advance()
-            if phase is _NEW and self.phase is _HEAD:
+            if self.phase is _HEAD and self.deadline <= time.monotonic():
                 self.expired()  # the deadline was for the whole head
             elif self.phase is phase and self.served == served:
                 self.service.cells[scoreboard.TIMEOUTS] += phase is _NEW
@@ -284,8 +275,17 @@ class Connection(Transport):
 
     def drain(self, now: float) -> None:
         """The service drains: whoever waits for nothing in particular may still do so for a moment."""
-        if self.phase is _IDLE or self.phase < _HEAD or self.lazy:
+        if self.phase is _IDLE or (self.phase < _HEAD and not self.begun) or self.lazy:
             self.service.hub.deadlines.set(self, min(self.deadline, now + GRACE))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a TLS handshake or a head is under way."""
+        return self.phase is _HANDSHAKE or self.phase is _HEAD
+
+    def give_up(self) -> None:
+        """End it because there are too many like it."""
+        self.refuse(Refusal(503, "more unfinished requests than this server holds"))
 
     # In either greenlet
 
@@ -344,6 +344,7 @@ class Connection(Transport):
         if self.phase is _CLOSED:
             return
         self.phase = _CLOSED
+        self.gone_at = 0.0
         self.head = None
         self.buffer = b""
         self.service.hub.deadlines.drop(self)

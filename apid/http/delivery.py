@@ -53,6 +53,7 @@ class Delivery:
         code: the status sent, or 0.
         sent: octets sent, head and framing included.
         close: whether the connection ends with it.
+        outcome: `complete`, or what kept it from being so, in the access log's words.
     """
 
     __slots__ = (
@@ -66,11 +67,13 @@ class Delivery:
         "code",
         "conn",
         "environ",
+        "outcome",
         "request",
         "sent",
     )
 
     _input: Input
+    _silent: bool
 
     def __init__(self, conn: Connection) -> None:
         assert conn.head is not None  # noqa: S101 -- the pool runs a connection only with one; told to mypy
@@ -84,6 +87,7 @@ class Delivery:
         self.close = False
         self.code = 0
         self.sent = 0
+        self.outcome = "complete"
 
     @property
     def request_id(self) -> str:
@@ -143,8 +147,11 @@ class Delivery:
 
     def _deliver(self, result: Iterable[bytes]) -> None:
         """Anything else: piece by piece, each sent as it comes."""
-        if isinstance(result, FileWrapper) and self._head is not None and self._sendfile(result):
-            return
+        if type(result) is FileWrapper and self._head is not None:
+            if not self._on_wire:
+                self._sendfile(result)
+            length = self._left if self._on_wire else self._head.length
+            result = result if length is None else result.pieces(length)
         self._stream(result)
         if self._head is None:
             if self.conn.taken or getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False):
@@ -165,12 +172,14 @@ class Delivery:
         for piece in pieces:
             data = piece if type(piece) is bytes else _octets(piece)
             if not data:
+                self.conn.passed()
                 continue
             if minimum < 0:  # an application may set it up to its first piece
                 minimum = self.environ.get("eventlet.minimum_write_chunk_size", 0)
             if held or len(data) < minimum:
                 held += data
                 if len(held) < minimum:
+                    self.conn.passed()
                     continue
                 data = bytes(held)
                 held.clear()
@@ -191,15 +200,19 @@ class Delivery:
         if self._silent or not data:
             if prefix:
                 self._send(prefix)
+            else:
+                self.conn.passed()
             return
         if self._left is not None:
             if len(data) > self._left:
                 LOG.error("%s: the application sent more than its Content-Length; the rest is dropped", self.request_id)
                 data = data[: self._left]
-                self.close = True
+                self.close = self._silent = True
             self._left -= len(data)
         elif self._chunked:
             data = chunk(data)
+        if not data and not prefix:
+            return
         if prefix and len(data) > TOGETHER:
             self._send(prefix)
             prefix = b""
@@ -212,6 +225,7 @@ class Delivery:
             self._send(LAST_CHUNK)
         if self._left:
             LOG.error("%s: the application sent %d octets less than its Content-Length", self.request_id, self._left)
+            self.outcome = "failed"
             self._abort()
 
     def _is_bodyless(self) -> bool:
@@ -262,23 +276,24 @@ class Delivery:
         self.sent += len(data)
         self.conn.moved()
 
-    def _sendfile(self, wrapper: FileWrapper) -> bool:
-        """Send a file without reading it; False: it has to be read like any iterable."""
-        span = wrapper.span()
+    def _sendfile(self, wrapper: FileWrapper) -> None:
+        """Send of a file what goes without reading it; the rest, if there is any, is read like any iterable."""
+        span = None if self.conn.secure else wrapper.span()
         head = self._head
-        if span is None or head is None or self._on_wire or self.conn.secure:
-            return False
+        if span is None or head is None:
+            return
         fd, offset, size = span
         if head.length is None:
             head.length = size
-        count = min(size, head.length)
         self._send(self._open())
         if not self._silent:
-            done = self.conn.sendfile(fd, offset, count)
-            self.sent += done
-            self._left = head.length - done
-        self._finish()
-        return True
+            self._left = head.length
+            while sent := self.conn.sendfile(fd, offset, self._left):
+                offset += sent
+                self.sent += sent
+                self._left -= sent
+                self.conn.moved()
+            wrapper.filelike.seek(offset)
 
     def _abort(self) -> None:
         """End an answer that has begun and is not complete."""

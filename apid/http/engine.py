@@ -31,6 +31,7 @@ from apid.http import connection, hub, tls
 from apid.http.exchange import Exchange
 from apid.http.interruptions import Cut, RequestTimeout
 from apid.http.listener import Listener
+from apid.http.phase import Phase
 from apid.http.pool import Pool
 from apid.http.service import Service, Shared
 
@@ -141,7 +142,7 @@ class Engine:
 
     def _spare(self) -> bool:
         """Close the keep-alive connection that has been idle for longest: descriptors have run out."""
-        idle = [conn for conn in self._shared.connections if conn.phase is connection.Phase.IDLE]
+        idle = [conn for conn in self._shared.connections if conn.phase is Phase.IDLE]
         if not idle:
             return False
         min(idle, key=lambda conn: conn.deadline).end()

@@ -26,6 +26,10 @@ LOG = logging.getLogger(__name__)
 # Looked up once: in a request's path each is worth a thirtieth of a microsecond.
 _REQUESTS, _BYTES_OUT, _LATENCY_SUM_US = scoreboard.REQUESTS, scoreboard.BYTES_OUT, scoreboard.LATENCY_SUM_US
 _monotonic_ns = time.monotonic_ns
+_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
+    (RequestTimeout, "timeout"), (Cut, "cut"), (ClientGone, "client_gone"), (ClientSlow, "client_slow"),
+    (refusal.Refusal, "refused"),
+)  # fmt: skip
 _TABLE = 4096
 _BUCKETS = [scoreboard.bucket(microseconds) for microseconds in range(_TABLE)]
 _STATUS_CELL = [scoreboard.STATUS_1XX - 1 + hundred for hundred in range(10)]
@@ -61,6 +65,7 @@ class Exchange(Delivery):
         conn.exchange = self
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.address
         environ["eventlet.set_idle"] = conn.set_idle
+        environ["apid.client_gone"] = conn.client_gone
         environ["eventlet.posthooks"] = []
         given: Input
         if head.content_length or head.chunked:
@@ -118,6 +123,8 @@ class Exchange(Delivery):
     def _failed(self, error: BaseException) -> None:
         """The application, or the client, has not let the answer become complete."""
         self.close = True
+        causes = error, self._input.failure
+        self.outcome = next((word for kind, word in _OUTCOMES for cause in causes if isinstance(cause, kind)), "failed")
         answer = self._explain(error)
         if self._on_wire or self.conn.taken or answer is None:
             if self._on_wire:
@@ -125,7 +132,6 @@ class Exchange(Delivery):
             else:
                 self.conn.end()
             return
-        self.code = answer.status
         data = refusal.response(answer, self.request_id, self.conn.service.shared.date.field[6:-2])
         if self.request.method == "HEAD":
             data = data[: data.index(b"\r\n\r\n") + 4]
@@ -133,6 +139,9 @@ class Exchange(Delivery):
             self._send(data)
         except OSError:
             self.conn.end()
+            return
+        self.code = answer.status
+        self.conn.service.row.refuse(answer.status)
 
     def _explain(self, error: BaseException) -> refusal.Refusal | None:
         """Log what happened, once; return what to say to the client, None where there is nobody to say it to."""
@@ -140,7 +149,8 @@ class Exchange(Delivery):
         failure = self._input.failure
         if isinstance(error, RequestTimeout):
             age = (time.monotonic_ns() - self.started) / 1e9
-            LOG.warning("%s: %s ended by request_timeout after %.1f s", self.request_id, line, age)
+            begun = "; the answer had begun, and is broken off" if self._on_wire else ""
+            LOG.warning("%s: %s ended by request_timeout after %.1f s%s", self.request_id, line, age, begun)
             return refusal.Refusal(503, "the request took too long")
         if isinstance(error, Cut):
             return None
@@ -156,7 +166,6 @@ class Exchange(Delivery):
         broken = error if isinstance(error, refusal.Refusal) else failure
         if isinstance(broken, refusal.Refusal):
             LOG.info("%s: %s: refused: %s", self.request_id, line, broken)
-            self.conn.service.row.refuse(broken.status)
             return broken
         if isinstance(error, greenlet.GreenletExit):
             LOG.error("%s: %s: the application killed its own green thread", self.request_id, line)

@@ -53,7 +53,7 @@ class Limits:
 
     max_request_line: int = 8190
     max_header_line: int = 16384
-    max_headers: int = 100
+    max_headers: int = 200
     max_header_size: int = 65536
 
     @classmethod

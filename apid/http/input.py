@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from apid.http import body
 from apid.http.refusal import Refusal
+from apid.http.response import check_field
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
@@ -95,6 +96,8 @@ class Input:
                 have += len(more)
             data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.position += have
+        if not have:
+            self._conn.moved()
         return data
 
     def _take(self, size: int) -> bytes:
@@ -112,6 +115,8 @@ class Input:
             parts.append(data)
         data = b"".join(parts)
         self.position += len(data)
+        if not data:
+            self._conn.moved()
         return data
 
     def readline(self, size: int | None = None) -> bytes:
@@ -133,6 +138,8 @@ class Input:
             if parts[-1][-1:] == b"\n":
                 break
         self.position += have
+        if not have:
+            self._conn.moved()
         return b"".join(parts)
 
     def readlines(self, hint: int | None = None) -> list[bytes]:
@@ -202,7 +209,9 @@ class Input:
             self._decoder = body.ChunkDecoder(self._conn.service.limits)
             self.complete = False
         fields = "".join(f"{name}: {value}\r\n" for name, value in self.hundred_continue_headers or ())
-        self._conn.send(CONTINUE + fields.encode("latin-1") + b"\r\n")
+        data = CONTINUE + fields.encode("latin-1") + b"\r\n"
+        self._conn.send(data)
+        self._conn.service.interim(len(data))
 
     def set_hundred_continue_response_headers(
         self, headers: Iterable[tuple[str, str]], capitalize_response_headers: bool = True
@@ -214,8 +223,7 @@ class Input:
         """
         fields = []
         for name, value in headers:
-            if any(c in f"{name}{value}" for c in "\r\n\0"):
-                raise ValueError(f"a field of the 100 (Continue) response with a line break or NUL: {name!r}")
+            check_field(name, value)
             spelled = "-".join(part.capitalize() for part in name.split("-")) if capitalize_response_headers else name
             fields.append((spelled, value))
         self.hundred_continue_headers = fields

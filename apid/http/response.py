@@ -1,8 +1,9 @@
 """The head of a response, made of what an application gave to start_response; and the pieces of a chunked body.
 
-PEP 3333 lets an application say anything here; what would break the framing or smuggle in a second response is refused
-(promise S3): CR, LF and NUL, names that are no token, a length that is none. Framing itself is the server's: hop-by-hop fields
-are not the application's to send (PEP 3333, "Other HTTP Features"), but for `Connection: close`, which is a wish that is heard.
+An application can say anything here; what PEP 3333 forbids is refused (promise S3): names and values that are no str, control
+characters, names that are no token, a length that is none. Framing itself is the server's: hop-by-hop fields are not the
+application's to send (PEP 3333, "Other HTTP Features"), but for `Connection: close`, which is a wish that is heard, and the
+`Upgrade` of a 426, which has to have one (RFC 9110 §15.5.22).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 from apid.http import grammar
 
-_PLAIN, _LENGTH, _DATE, _CONNECTION, _HOP = range(5)
+_PLAIN, _LENGTH, _DATE, _CONNECTION, _UPGRADE, _HOP = range(6)
 _KINDS = {
     "content-length": _LENGTH,
     "date": _DATE,
@@ -22,16 +23,18 @@ _KINDS = {
     "keep-alive": _HOP,
     "te": _HOP,
     "trailer": _HOP,
-    "upgrade": _HOP,
+    "upgrade": _UPGRADE,
     "proxy-connection": _HOP,
 }
 _CACHE = 1000
 """Names and status lines that are kept ready; applications invent few."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_UPGRADE_NAME = "\r\nUpgrade: "
 _STATUS = re.compile(r"([2-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _MAX_DIGITS = 18
 
-_names: dict[str, tuple[int, str]] = {}  # how each name is to be taken, and its spelling on the wire
+_names: dict[str, tuple[int, str]] = {}  # how each name is to be taken, and its spelling on the wire, after a CRLF
 _statuses: dict[str, tuple[int, str]] = {}
 
 
@@ -63,57 +66,82 @@ class ResponseHead:
         self.length: int | None = None
         self.dated = False
         self.close = False
-        lines = [line]
-        for name, value in fields:
-            taken = _names.get(name)
-            kind, spelled = taken if taken is not None else _name(name)
-            if kind:
-                if kind == _LENGTH:
-                    self._content_length(value)
-                    continue
-                if kind == _DATE:
-                    self.dated = True
-                elif kind == _CONNECTION:
-                    self.close = self.close or "close" in [option.strip().lower() for option in str(value).split(",")]
-                    continue
-                else:
-                    continue
-            lines.append(f"{spelled}{value}\r\n")
-        text = "".join(lines)
-        # Each line brought one CR and one LF: any more are the application's.
-        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
-            raise ResponseError("a header value with a line break or NUL")
+        parts = [line]  # and then, by turns, a name and a value: each name brings the CRLF of the line before
         try:
-            self.data = text.encode("latin-1")
+            for name, value in fields:
+                taken = _names.get(name)
+                kind, spelled = taken if taken is not None else _name(name)
+                if kind and not self._is_sent(kind, value):
+                    continue
+                parts.append(spelled)
+                parts.append(value)
+            values = "".join(parts[2::2])
+        except ResponseError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ResponseError(
+                "headers that are no list of pairs of name and value, or a value that is no str"
+            ) from error
+        # isprintable is quicker than a pattern, and too strict: HTAB, and some letters of latin-1, are allowed.
+        if not values.isprintable() and _CONTROL.search(values):
+            raise ResponseError("a header value with a line break or another control character")
+        if self.code == 426 and _UPGRADE_NAME in parts:
+            parts += "\r\nConnection: ", "upgrade"  # RFC 9110 §7.8
+        parts.append("\r\n")
+        try:
+            self.data = "".join(parts).encode("latin-1")
         except UnicodeEncodeError:
-            raise ResponseError("a header value beyond latin-1; RFC 8187 has an encoding for such") from None
+            raise ResponseError(
+                "a status or header value beyond latin-1; RFC 8187 has an encoding for values"
+            ) from None
 
-    def _content_length(self, value: object) -> None:
-        text = str(value)
-        length = int(text) if text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS else -1
-        if length < 0 or self.length not in (None, length):
-            raise ResponseError("a Content-Length that is no number, or two that differ")
-        self.length = length
+    def _is_sent(self, kind: int, value: str) -> bool:
+        """Heed a field that means something to the server; returns whether it goes out as the application gave it."""
+        if not isinstance(value, str):
+            raise ResponseError("a header value that is no str")
+        value = str.__str__(value)  # of a subclass what it holds, whatever its methods say
+        if kind == _LENGTH:
+            length = int(value) if value.isdecimal() and value.isascii() and len(value) <= _MAX_DIGITS else -1
+            if length < 0 or self.length not in (None, length):
+                raise ResponseError("a Content-Length that is no number, or two that differ")
+            self.length = length
+        elif kind == _DATE:
+            self.dated = True
+        elif kind == _CONNECTION:
+            self.close = self.close or "close" in [option.strip().lower() for option in value.split(",")]
+        return kind == _DATE or (kind == _UPGRADE and self.code == 426)
 
 
 def _status(status: str) -> tuple[int, str]:
     found = _STATUS.fullmatch(status) if isinstance(status, str) else None
     if found is None:
         raise ResponseError("a status that is not `NNN reason`, of a final response")
-    known = int(found[1]), f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n"
+    status = found[0]  # a str, where a subclass was given
+    known = int(found[1]), f"HTTP/1.1 {status if len(status) > 3 else status + ' '}"
     if len(_statuses) < _CACHE:
         _statuses[status] = known
     return known
 
 
 def _name(name: str) -> tuple[int, str]:
-    if not isinstance(name, str) or not grammar.is_token(name):
+    found = grammar.is_token(name) if isinstance(name, str) else None
+    if found is None:
         raise ResponseError("a header name that is no token")
-    spelled = "-".join(part.capitalize() for part in name.split("-")) + ": "  # as eventlet does
+    name = found[0]
+    spelled = "\r\n" + "-".join(part.capitalize() for part in name.split("-")) + ": "  # as eventlet does
     known = _KINDS.get(name.lower(), _PLAIN), spelled
     if len(_names) < _CACHE:
         _names[name] = known
     return known
+
+
+def check_field(name: str, value: str) -> None:
+    """Check one field that an application gives.
+
+    Raises:
+        ResponseError: it must not go on the wire.
+    """
+    ResponseHead("200 OK", [(name, value)])
 
 
 class Date:

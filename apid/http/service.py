@@ -20,6 +20,7 @@ from apid.http.head import Limits
 from apid.http.hub import Hub
 from apid.http.pool import Pool
 from apid.http.response import Date
+from apid.http.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
@@ -62,7 +63,7 @@ class Shared:
         number: of the last request; request ids are made of it.
         id_prefix: what this worker's request ids have in common.
         draining: whether this worker drains; closing: whether responses announce the end of their connections.
-        connections: all open ones.
+        connections: all open ones; unfinished: those among them whose number is limited.
         access_log: None when off.
     """
 
@@ -78,6 +79,7 @@ class Shared:
         self.closing = not settings.keepalive
         self.accepting = False
         self.connections: set[Connection] = set()
+        self.unfinished = Unfinished()
         self.access_log: AccessLog | None = None
         if settings.access_log != "off":
             self.access_log = AccessLog(settings.access_log, settings.access_log_format, hub.schedule_call_global)
@@ -200,7 +202,13 @@ class Service:
     def leave(self, conn: Connection) -> None:
         """A connection is over."""
         self.shared.connections.discard(conn)
+        self.shared.unfinished.discard(conn)
         self.shared.count()
+
+    def interim(self, size: int) -> None:
+        """An interim answer of so many octets has been sent: a final one will follow."""
+        self.cells[scoreboard.STATUS_1XX] += 1
+        self.cells[scoreboard.BYTES_OUT] += size
 
     def refusal(self, conn: Connection, refused: refusal.Refusal) -> bytes:
         """Note a refusal and write its answer."""

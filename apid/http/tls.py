@@ -11,6 +11,7 @@ import _socket
 import contextlib
 import errno
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -21,8 +22,9 @@ from eventlet import hubs, patcher
 from apid import scoreboard
 from apid.conf.settings import Tls
 from apid.errors import ConfigError
-from apid.http.connection import Connection, Phase
+from apid.http.connection import Connection
 from apid.http.interruptions import ClientGone
+from apid.http.phase import Phase
 from apid.http.refusal import Refusal
 from apid.http.service import Environ, Service
 from apid.http.transport import accepted
@@ -86,17 +88,19 @@ class TlsConnection(Connection):
     """A connection over TLS.
 
     It drives `_ssl`'s object itself, as ssl.SSLSocket does: that class, and eventlet's copy of it, are two more layers with
-    their own ideas of blocking, and cost kilobytes a connection.
+    their own ideas of blocking, and cost kilobytes a connection. The object is made with the first octet: who never says
+    anything costs no more than over a plain socket.
     """
 
-    __slots__ = ("_tls",)
+    __slots__ = ("_made", "_tls")
 
     secure = True
 
     def __init__(self, service: Service, fd: int, peer: object, made: Any) -> None:
         sock, address = accepted(service, fd, peer, _Socket)
         super().__init__(service, sock, address)
-        self._tls = made._wrap_socket(sock, True)  # noqa: SLF001 -- see the class
+        self._made = made
+        self._tls: Any = None
         if self.phase is Phase.NEW:
             self.phase = Phase.HANDSHAKE
 
@@ -105,6 +109,8 @@ class TlsConnection(Connection):
             if not super()._preliminaries():
                 return False
             self.phase = Phase.HANDSHAKE
+        if self._tls is None and not self._begin_handshake():
+            return False
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -118,11 +124,33 @@ class TlsConnection(Connection):
                 self._answer_plainly()
             self.finish()  # OpenSSL has sent an alert: it is to be read
             return False
-        self.phase = Phase.NEW
+        self.service.shared.unfinished.discard(self)
         self.service.hub.deadlines.set(self, time.monotonic() + self.service.header_timeout)
-        if self.service.shared.draining:
-            self.drain(time.monotonic())
+        self._http_follows()
         return True
+
+    def _begin_handshake(self) -> bool:
+        """Wait for the first octet; returns whether it, or the end, has come."""
+        try:
+            said = self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self.readable = False
+            return False
+        except OSError:
+            said = b""
+        self._tls = self._made._wrap_socket(self.sock, True)  # noqa: SLF001 -- see the class
+        if said:
+            self._has_begun()
+        self.service.shared.unfinished.add(self)
+        return True
+
+    def give_up(self) -> None:
+        """End it because there are too many like it."""
+        if self.phase is not Phase.HANDSHAKE:
+            super().give_up()
+            return
+        self.service.cells[scoreboard.HANDSHAKE_FAILURES] += 1
+        self.end()
 
     def _answer_plainly(self) -> None:
         """Tell who speaks HTTP without TLS, in the language that he speaks; OpenSSL has said nothing."""
@@ -156,8 +184,9 @@ class TlsConnection(Connection):
 
     def _say_end(self) -> None:
         # The first half sends close_notify; the client's is not waited for.
-        with contextlib.suppress(OSError, ValueError):
-            self._tls.shutdown()
+        if self._tls is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._tls.shutdown()
         super()._say_end()
 
     def end(self) -> None:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 TURN = 10_000_000
 """Nanoseconds for which a request that never has to wait goes on before everybody else has a turn."""
 
+HALF_CLOSED = 1.0
+"""Seconds for which a client that has ended its side of the connection may still be reading.
+
+A client that has left looks the same until something is sent to it (RFC 9112 §9.6).
+"""
+
 GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN}
 
 
@@ -43,18 +49,19 @@ class Transport:
         buffer: received and not yet consumed.
         readable: whether the kernel may have more.
         readwaiter, writewaiter, pausing: the green thread that waits to read, to send, or for its turn.
+        gone_at: seconds of the monotonic clock from which the client has left, as far as is known; NEVER while it is there.
         deadline, tick: for `Deadlines`.
         turn: nanoseconds of the monotonic clock until which a request may go on without a pause.
     """
 
     __slots__ = (
-        "_ended",
         "_local",
         "_registered",
         "_writing",
         "address",
         "buffer",
         "deadline",
+        "gone_at",
         "pausing",
         "readable",
         "readwaiter",
@@ -80,7 +87,7 @@ class Transport:
         self.readwaiter: greenlet.greenlet | None = None
         self.writewaiter: greenlet.greenlet | None = None
         self.pausing: greenlet.greenlet | None = None
-        self._ended = False
+        self.gone_at = NEVER
         self._registered = False
         self._writing = False
         self._local = ""
@@ -93,6 +100,17 @@ class Transport:
     def expired(self) -> None:
         """The deadline is over; called by the hub."""
         raise NotImplementedError
+
+    # What eventlet.wsgi.server does with an accepted socket.
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Nothing: the deadlines are the engine's."""
+
+    def shutdown(self, how: int) -> None:
+        """Nothing: the engine's drain decides when an idle connection ends."""
+
+    def close(self) -> None:
+        """Nothing: called when it is closed already."""
 
     def _register(self) -> None:
         self._registered = True
@@ -108,7 +126,7 @@ class Transport:
         except OSError:
             return b""
         # A short read has emptied the socket; but the end of the stream, if it came with the same edge, is still to be read.
-        if len(data) < size and not self._ended:
+        if len(data) < size and self.gone_at == NEVER:
             self.readable = False
         return data
 
@@ -170,27 +188,24 @@ class Transport:
         return sent
 
     def sendfile(self, fd: int, offset: int, count: int) -> int:
-        """Send up to `count` octets of a file from `offset`, straight from the page cache; returns how many there were.
+        """Send at most `count` octets of a file from `offset`, straight from the page cache.
+
+        Returns:
+            How many were sent; 0 where the file ends, where its file system has no sendfile(2), and where it fails.
 
         Raises:
             ClientGone, ClientSlow: as `send`.
         """
-        done = 0
-        while done < count:
+        while count:
             try:
-                sent = os.sendfile(self.sock.fileno(), fd, offset + done, min(count - done, 1 << 20))
+                return os.sendfile(self.sock.fileno(), fd, offset, min(count, 1 << 20))
             except BlockingIOError:
                 self._await_room()
-                continue
             except OSError as error:
                 if error.errno in GONE:
                     raise ClientGone(error.errno, "the client has closed the connection") from error
-                raise
-            if sent == 0:
-                break
-            done += sent
-            self.moved()
-        return done
+                return 0  # a read will tell what is the matter, or do without
+        return 0
 
     def moved(self) -> None:
         """Octets have come or gone: now and then, let everything else that is ready go first.
@@ -200,7 +215,10 @@ class Transport:
         """
         if time.monotonic_ns() < self.turn:
             return
-        self.pausing = greenlet.getcurrent()
+        current = greenlet.getcurrent()
+        if current.parent is None:
+            return  # a native thread of the application's: it holds up nobody
+        self.pausing = current
         self.service.hub.soon.append(self._resume)
         try:
             self.service.hub.switch()
@@ -211,6 +229,29 @@ class Transport:
     def _resume(self) -> None:
         if self.pausing is not None:  # it may have been ended from outside meanwhile
             self.pausing.switch()
+
+    def client_gone(self) -> bool:
+        """Return whether the client has ended the connection or its side of it; `environ["apid.client_gone"]`.
+
+        This is what the hub has seen, so a green thread that never waits never learns of it. No system call, but for the first
+        call on a connection that has not been waited for yet.
+        """
+        if self.gone_at == NEVER and not self._registered and not self.taken:
+            self._register()
+        return self.gone_at != NEVER
+
+    def passed(self) -> None:
+        """The application has given a piece of which nothing is sent: as `moved`; nothing but this tells that the client left.
+
+        Raises:
+            ClientGone: it has.
+        """
+        if time.monotonic_ns() < self.turn:
+            return
+        self.client_gone()
+        self.moved()
+        if self.gone_at <= time.monotonic():
+            raise ClientGone(errno.ECONNRESET, "the client has closed the connection before the end of its answer")
 
     def _await_room(self) -> None:
         if not self._registered:

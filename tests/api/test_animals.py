@@ -297,3 +297,24 @@ def test_a_database_that_is_away_is_503_with_retry_after_and_comes_back(tmp_path
     away, again = [record.getMessage() for record in caplog.records]  # one incident, not a line for each request
     assert away.startswith("the database is not available: ")
     assert again.startswith("the database is available again, after ")
+
+
+@pytest.mark.parametrize("octets", ["%00", "a%00b", "%0a", "%1b", "%7f", "%00.json"])
+def test_a_control_character_in_a_path_or_query_is_an_answer(database, octets):
+    """The server passes an escaped NUL on; no database may see it, for PostgreSQL's text has none."""
+    one = create(make_client(database))
+    for client in (make_client(database), make_client(database, admin=True), Client(FaultWrapper(API(database, -1)))):
+        for path in (
+            f"/animals/{octets}",
+            f"/animals/{one['id']}{octets}",
+            f"/{octets}",
+            f"/animals{octets}",
+            f"/{octets}/x",
+        ):
+            for method in ("GET", "DELETE"):
+                assert client.request(method, path).code in {400, 404}, path
+        assert client.post(f"/animals/{octets}/action", json={"adopt": {"by": "Ann"}}).code in {400, 404}
+        assert client.put(f"/animals/{octets}", json={"animal": {"name": "a", "species": "dog"}}).code in {400, 404}
+        assert client.get(f"/{octets}/animals").code in {200, 400, 404}
+        for query in (f"marker={octets}", f"name={octets}", f"limit={octets}", f"{octets}=1"):
+            assert client.get(f"/animals?{query}").code in {200, 400}, query

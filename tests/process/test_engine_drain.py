@@ -1,13 +1,16 @@
 """A drain of one engine, seen from its clients (the engine's side of R2, R3, R4, R11, R12)."""
 
+import contextlib
+import ipaddress
 import signal
 import socket
+import ssl
 import time
 
 import pytest
 
 from apid import scoreboard
-from apid.conf.settings import Http
+from apid.conf.settings import Http, Tls
 from tests.support.apps import framing
 from tests.support.client import Connection, NoAnswer, request_bytes
 from tests.support.engine import serving, wait_for
@@ -127,6 +130,82 @@ def test_a_half_received_head_is_waited_for_and_answered(engine):
         one.send(b"Host: x\r\n\r\n")
         assert one.answer().closes
     assert engine.wait() == 0
+
+
+def test_a_head_that_begins_in_the_drain_is_waited_for(engine):
+    with Connection(engine.address) as one:
+        wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 1)
+        engine.kill(WITH_SUCCESSOR)
+        draining(engine)
+        one.send(b"GET / HTTP/1.1\r\n")
+        time.sleep(1.2)  # longer than an idle connection is left
+        one.send(b"Host: x\r\n\r\n")
+        answer = one.answer()
+        assert (answer.status, answer.closes) == (200, True)
+    assert engine.wait() == 0
+
+
+@pytest.mark.parametrize("begins", ["before", "after"])
+def test_a_half_received_proxy_header_is_waited_for(begins):
+    settings = Http(proxy_protocol=True, trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
+    with (
+        serving(framing.app, settings) as engine,
+        Connection(engine.address) as one,
+        Connection(engine.address) as silent,
+    ):
+        wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 2)
+        if begins == "before":
+            one.send(b"PROXY TCP4 192.0.2.1 ")
+            time.sleep(0.2)  # lets the worker see it: it counts nothing that it has not taken
+        engine.kill(WITH_SUCCESSOR)
+        draining(engine)
+        if begins == "after":
+            one.send(b"PROXY TCP4 192.0.2.1 ")
+        assert silent.rest() == b""  # what says nothing is left no longer than before
+        time.sleep(0.5)
+        one.send(b"192.0.2.2 1 2\r\n" + request_bytes(path="/environ"))
+        answer = one.answer()
+        assert (answer.json()["REMOTE_ADDR"], answer.closes) == ("192.0.2.1", True)
+        assert engine.wait() == 0
+
+
+@pytest.mark.parametrize("begins", ["before", "after"])
+def test_a_tls_handshake_under_way_is_waited_for(certificate, begins):
+    cert, key = certificate
+    with serving(framing.app, tls=Tls(str(cert), str(key))) as engine:
+        with Connection(engine.address) as one, Connection(engine.address) as silent:
+            wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 2)
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = ssl.create_default_context(cafile=cert).wrap_bio(incoming, outgoing, server_hostname="localhost")
+            with pytest.raises(ssl.SSLWantReadError):
+                client.do_handshake()
+            hello = outgoing.read()
+            if begins == "before":
+                one.send(hello[:20])
+                time.sleep(0.2)  # lets the worker see it: OpenSSL's octets are not counted
+            engine.kill(WITH_SUCCESSOR)
+            draining(engine)
+            if begins == "after":
+                one.send(hello[:20])
+            assert silent.rest() == b""
+            time.sleep(0.5)
+            one.send(hello[20:])
+            request = request_bytes()
+            answer = b""
+            while not answer.endswith(b"body"):
+                received = one.sock.recv(65536)
+                assert received, answer
+                incoming.write(received)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+                    if request:
+                        client.write(request)
+                        request = b""
+                    while data := client.read():
+                        answer += data
+                one.send(outgoing.read())
+            assert b"\r\nConnection: close\r\n" in answer
+        assert engine.wait() == 0
 
 
 def test_the_deadline_cuts_and_names():

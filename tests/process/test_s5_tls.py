@@ -15,28 +15,15 @@ from tests.support.engine import serving, wait_for
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """A self-signed certificate, its key, and a client's made by the same key."""
-    directory = tmp_path_factory.mktemp("tls")
-    cert, key = directory / "cert.pem", directory / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
-
-
-@pytest.fixture(scope="module")
-def engine(files):
-    cert, key = files
+def engine(certificate):
+    cert, key = certificate
     with serving(framing.app, Http(header_timeout=1), tls=Tls(str(cert), str(key))) as engines:
         yield engines
 
 
 @pytest.fixture
-def tls(files):
-    return ssl.create_default_context(cafile=files[0])
+def tls(certificate):
+    return ssl.create_default_context(cafile=certificate[0])
 
 
 def test_requests_over_tls(engine, tls):
@@ -117,8 +104,8 @@ def test_websocket_over_tls(engine, tls):
         one.rest()
 
 
-def test_a_client_certificate_is_asked_for_and_told(files):
-    cert, key = files
+def test_a_client_certificate_is_asked_for_and_told(certificate):
+    cert, key = certificate
     settings = Tls(str(cert), str(key), ca_file=str(cert))
     with serving(framing.app, tls=settings) as engine:
         made = ssl.create_default_context(cafile=cert)
@@ -133,8 +120,8 @@ def test_a_client_certificate_is_asked_for_and_told(files):
 
 
 @pytest.mark.parametrize("what", ["cert_file", "key_file", "ca_file", "versions", "ciphers"])
-def test_a_bad_option_is_an_error_that_names_it(files, what, tmp_path):
-    cert, key = str(files[0]), str(files[1])
+def test_a_bad_option_is_an_error_that_names_it(certificate, what, tmp_path):
+    cert, key = str(certificate[0]), str(certificate[1])
     bad = {
         "cert_file": "/nowhere",
         "key_file": "/nowhere",

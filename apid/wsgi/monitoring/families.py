@@ -137,7 +137,7 @@ def _traffic(document: Document) -> Iterator[Metric]:
     for name, key, text in _TOTALS:
         yield CounterMetricFamily(name, text, value=totals[key])
     refusals = [((code,), float(count)) for code, count in document["refusals"].items()]
-    text = "Requests refused because they break a rule of HTTP or a limit, by status code."
+    text = "Answers that apid made itself: refused, late and failed requests, by status code."
     yield _by(CounterMetricFamily, "apid_http_refused_requests", text, ["code"], refusals)
     classes = [((f"{digit}xx",), float(totals[f"status_{digit}xx"])) for digit in range(1, 6)]
     yield _by(CounterMetricFamily, "apid_http_responses", "Answers by class of status code.", ["class"], classes)

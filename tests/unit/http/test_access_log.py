@@ -26,7 +26,15 @@ def exchange():
     request = types.SimpleNamespace(line=b'GET /a?b"\\ HTTP/1.1', method="GET")
     conn = types.SimpleNamespace(service=types.SimpleNamespace(name="main"))
     return types.SimpleNamespace(
-        environ=environ, request=request, conn=conn, code=200, sent=120, received=80, wall_us=1500, request_id="req-1"
+        environ=environ,
+        request=request,
+        conn=conn,
+        code=200,
+        sent=120,
+        received=80,
+        wall_us=1500,
+        request_id="req-1",
+        outcome="complete",
     )
 
 

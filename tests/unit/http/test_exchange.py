@@ -78,7 +78,8 @@ def test_less_than_the_length_is_an_error_that_the_client_sees(engine):
 
 @pytest.mark.parametrize(
     "path",
-    ["/crlf", "/lf", "/nul", "/bad-name", "/bad-status", "/informational", "/not-latin-1", "/bad-length", "/two-lengths",
+    ["/bytes-value", "/number-value", "/number-length", "/three-parts", "/crlf", "/lf",
+     "/nul", "/bad-name", "/bad-status", "/informational", "/not-latin-1", "/bad-length", "/two-lengths",
      "/no-bytes", "/silent", "/raise", "/exit", "/interrupt"],
 )  # fmt: skip
 def test_what_must_not_go_out_becomes_a_fault_without_details(engine, connection, path):
@@ -141,6 +142,14 @@ def test_hop_by_hop_fields_are_the_servers(connection):
     assert answer.header("Keep-Alive") is None
     assert answer.header("Connection") is None
     assert answer.body == b"body"
+
+
+def test_a_426_says_what_to_upgrade_to(connection):
+    answer = connection.request(path="/426")
+    assert (answer.header("Upgrade"), answer.header("Connection")) == ("websocket", "upgrade")
+    answer = connection.request(path="/426-close")
+    assert (answer.header("Upgrade"), answer.header("Connection")) == ("websocket", "upgrade, close")
+    assert connection.rest() == b""
 
 
 def test_a_file_is_sent_whole(connection):
@@ -294,6 +303,14 @@ def test_the_access_log_has_a_line_for_each(engine, connection):
     assert re.fullmatch(
         r'127\.0\.0\.1 - - \[[^]]+\] "GET /nowhere\\x22\\x5c HTTP/1.1" 404 \d+ 0\.\d{6} req-[-0-9a-f]+', line
     ), json.dumps(line)
+
+
+def test_escaped_control_characters_reach_the_application_and_no_log(engine, connection):
+    assert connection.request(path="/nowhere%00%0a%1b%7f%c2%85").status == 404
+    assert b"\r\n\r\n" not in connection.request(path="/nowhere%0d%0a%0d%0a").body
+    lines = wait_for(lambda: (text := engine.access_log.read_text()).count("/nowhere%0") > 1 and text.splitlines())
+    assert any("GET /nowhere%00%0a%1b%7f%c2%85 HTTP/1.1" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
 
 
 def test_headers_raw_only_when_asked_for():
