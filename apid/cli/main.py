@@ -24,8 +24,7 @@ def _apid() -> int:
 
         return init.init(argv[1:])
     if conf.command_line(argv).check_config:
-        serve.check_program()
-        return trial.check(argv)
+        return trial.check(argv, serve.check_program())
     return serve.serve(argv)
 
 

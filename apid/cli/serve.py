@@ -151,8 +151,8 @@ def _inline(settings: Settings, listeners: Listeners, places: Places, holdings: 
     boot.run(ticket, at_end=at_end)
 
 
-def check_program() -> None:
-    """In a preflight: say whether this program can take over.
+def check_program() -> int | None:
+    """In a preflight: say whether this program can take over; returns the pid of the daemon that asks, None if nobody does.
 
     Raises:
         ApidError: it cannot.
@@ -165,3 +165,4 @@ def check_program() -> None:
     reason = upgrade.asked_version(os.environ)
     if reason is not None:
         raise ApidError(reason)
+    return int(asker) if asker is not None else None

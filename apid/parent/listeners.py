@@ -30,9 +30,6 @@ LOG = logging.getLogger(__name__)
 Places = dict[str, dict[str, str]]
 """Of a generation, by listener name: the key of each socket, and where it really listens in the spelling of the option bind."""
 
-NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""How the kernel says that this machine does not have an IPv6 address, or no IPv6 at all."""
-
 
 @dataclasses.dataclass(slots=True)
 class Bound:
@@ -126,7 +123,7 @@ class Listeners:
                     self._bound[key] = Bound(self._open_at(key, endpoint, port, daemon))
                 except BindError as error:
                     last = at == len(endpoints) - 1 and not keys
-                    if last or ":" not in endpoint.host or _errno(error) not in NO_IPV6:
+                    if last or ":" not in endpoint.host or _errno(error) not in sockets.NO_IPV6:
                         raise
                     LOG.info("%s: not on %s, which this machine does not have", address, endpoint)
                     continue

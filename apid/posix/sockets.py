@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apid.errors import BindError
+from apid.posix import occupants
 
 if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.settings import Address
+
+
+NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""How the kernel says that this machine does not have an IPv6 address, or no IPv6 at all."""
 
 
 def bind(
@@ -52,7 +57,45 @@ def _adopt(address: Address, inherited: dict[str, socket.socket]) -> socket.sock
     return sock
 
 
+def probe(address: Address) -> None:
+    """Say whether `address` (tcp with numbers, or unix) could be bound, without listening there for a moment.
+
+    Raises:
+        BindError: as `bind`.
+    """
+    if address.kind == "tcp":
+        _bound_tcp(address).close()
+        return
+    obstacle = _obstacle(address.path)
+    if obstacle is not None:
+        raise BindError(f"cannot listen on {address}: {obstacle.strerror}") from obstacle
+
+
+def _obstacle(path: str) -> OSError | None:
+    directory = Path(path).parent
+    if file_of(path) is None and os.path.lexists(path):
+        return OSError(errno.EEXIST, "the path exists and is not a socket")
+    if file_of(path) is not None and occupants.of_unix(path):
+        return OSError(errno.EADDRINUSE, "another process listens there")
+    if not directory.is_dir():
+        return OSError(errno.ENOENT, f"there is no directory {directory}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return OSError(errno.EACCES, f"the directory {directory} cannot be written")
+    return None
+
+
 def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socket:
+    sock = _bound_tcp(address)
+    try:
+        tune(sock, backlog=backlog, tcp_keepidle=tcp_keepidle)
+    except OSError as error:
+        sock.close()
+        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _bound_tcp(address: Address) -> socket.socket:
     family, kind, proto, _, target = _lookup(address)[0]
     try:
         sock = socket.socket(family, kind, proto)
@@ -65,11 +108,9 @@ def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socke
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(target)
-        tune(sock, backlog=backlog, tcp_keepidle=tcp_keepidle)
     except OSError as error:
         sock.close()
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
-    sock.setblocking(False)
     return sock
 
 
