@@ -226,8 +226,8 @@ class Effects:
         if action.successor:
             row = self.board.row(self.rows[action.pid])
             mine = self.places.get(int(row.cells[GENERATION]), {})
-            kept = _keys(self.places[self.generation])
-            ends = [address for keys in mine.values() for key, address in keys.items() if key not in kept]
+            kept = {address for keys in self.places[self.generation].values() for address in keys.values()}
+            ends = [address for keys in mine.values() for address in keys.values() if address not in kept]
         self._tell(action.pid, channel.Drain(action.deadline, action.successor, ends))
 
     def _retire(self, action: events.Retire) -> None:

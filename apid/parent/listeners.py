@@ -156,7 +156,7 @@ class Listeners:
         if not mine:
             kept = self._inherited.pop(stored_name(str(address)), None)
             if kept is not None:
-                self._bound[str(address)] = self._stored(address, kept, sockets.file_of(address.path))
+                self._bound[str(address)] = self._stored(address, kept, daemon)
                 mine = [str(address)]
         gone = [key for key in mine if not self._bound[key].reachable]
         here = [key for key in mine if key not in gone]
@@ -172,7 +172,7 @@ class Listeners:
     def _open(self, key: str, address: Address, daemon: Daemon) -> socket.socket:
         kept = self._inherited.pop(stored_name(key), None) if address.kind == "tcp" else None
         if kept is not None:
-            return self._stored(address, kept).sock
+            return self._stored(address, kept, daemon).sock
         return sockets.bind(
             address,
             backlog=daemon.backlog,
@@ -182,8 +182,13 @@ class Listeners:
         )
 
     @staticmethod
-    def _stored(address: Address, sock: socket.socket, file: tuple[int, int] | None = None) -> Bound:
+    def _stored(address: Address, sock: socket.socket, daemon: Daemon) -> Bound:
         sock.setblocking(False)
+        sockets.tune(sock, backlog=daemon.backlog, tcp_keepidle=daemon.tcp_keepidle)
+        file = sockets.file_of(address.path) if address.path else None
+        if file is not None:
+            with contextlib.suppress(OSError):  # it was bound with other rights
+                sockets.set_mode(address.path, file, daemon.umask)
         LOG.info("%s: adopted from the service manager's store", address)
         return Bound(sock, address.path, file)
 

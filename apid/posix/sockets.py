@@ -18,6 +18,12 @@ if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.settings import Address
 
 
+OUTGOING = (
+    " (no process listens there: it is the local port of an outgoing connection, open or in TIME_WAIT; choose a port outside of "
+    "net.ipv4.ip_local_port_range, or name it in net.ipv4.ip_local_reserved_ports)"
+)
+"""The kernel lends a port of that range to any program that calls connect(2); SO_REUSEADDR would have to be set at both ends."""
+
 NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """How the kernel says that this machine does not have an IPv6 address, or no IPv6 at all."""
 
@@ -110,7 +116,10 @@ def _bound_tcp(address: Address) -> socket.socket:
         sock.bind(target)
     except OSError as error:
         sock.close()
-        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
+        text = _explain(error)
+        if error.errno == errno.EADDRINUSE and not occupants.of_tcp(target[0], address.port, overlapping=True):
+            text += OUTGOING
+        raise BindError(f"cannot listen on {address}: {text}") from error
     return sock
 
 

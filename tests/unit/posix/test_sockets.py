@@ -42,6 +42,23 @@ def test_it_does_not_block_and_does_not_share_its_port():
             bind(tcp(port=port))
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_port_that_the_kernel_lent_to_a_client_is_explained(ended):
+    """A fresh port of the ephemeral range: open, or in TIME_WAIT for a minute because the client closed first."""
+    with bind(tcp()) as listening, socket.create_connection(listening.getsockname()) as client:
+        listening.setblocking(True)
+        accepted, _ = listening.accept()
+        with accepted:
+            port = client.getsockname()[1]
+            if ended:
+                client.close()
+                assert accepted.recv(1) == b""
+        with pytest.raises(
+            BindError, match=r"Address already in use \(no process listens there: .*ip_local_reserved_ports"
+        ):
+            bind(tcp(port=port))
+
+
 def test_ipv6_is_spelled_with_brackets():
     with bind(tcp("::1")) as sock:
         assert sockets.spell(sock).startswith("[::1]:")
