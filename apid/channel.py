@@ -95,12 +95,13 @@ class Drain:
         deadline: seconds from now until what is left is cut; 0: never.
         successor: whether other workers go on accepting from the same sockets (a reload, a recycling); without one, the
             connections waiting in the kernel's queue are this worker's to answer.
-        listeners: names of the listeners that end for good with this drain (removed by a reload); empty with no successor.
+        addresses: where nobody listens any more after this drain (removed by a reload), in the spelling of the option bind; empty
+            with no successor.
     """
 
     deadline: float
     successor: bool
-    listeners: list[str] = dataclasses.field(default_factory=list)
+    addresses: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

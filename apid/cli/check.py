@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from apid.conf.settings import Listener, Settings
 
 
-def render(settings: Settings, report: Mapping[str, Any]) -> str:
+def render(settings: Settings, report: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
     """Return the text for people.
 
     Args:
         settings: as loaded.
         report: for each listener, by name, what apid.worker.pipeline.describe told.
+        notes: what may be wrong.
     """
     lines = [*_files(settings), "", *_options(settings)]
     for listener in settings.listeners:
         lines += ["", *_listener(listener, report.get(listener.name))]
+    lines += ["", "Notes:", *(f"  {note}" for note in notes)] if notes else []
     return "\n".join(lines)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 
 from apid.errors import ApidError, ExitCode
+
+OURS = r"(apid|eventlet|greenlet|paste|webob|routes|repoze|oslo_config|stevedore|pkg_resources|setproctitle|dns|rich)(\.|$)"
+"""Modules whose warnings are not the operator's to mend: this program and what it stands on."""
 
 
 def apid() -> int:
@@ -24,8 +28,7 @@ def _apid() -> int:
 
         return init.init(argv[1:])
     if conf.command_line(argv).check_config:
-        serve.check_program()
-        return trial.check(argv)
+        return trial.check(argv, serve.check_program())
     return serve.serve(argv)
 
 
@@ -43,6 +46,7 @@ def _apidctl() -> int:
 
 def _guarded(name: str, program: Callable[[], int]) -> int:
     """The one place where errors become exit codes."""
+    _own_warnings()
     try:
         return program()
     except ApidError as error:
@@ -51,6 +55,15 @@ def _guarded(name: str, program: Callable[[], int]) -> int:
     except Exception:  # noqa: BLE001 - a bug of ours; sysexits' EX_SOFTWARE says so to the supervisor
         traceback.print_exc()
         return ExitCode.BUG
+
+
+def _own_warnings() -> None:
+    """Undo PYTHONWARNINGS=error for OURS, whose warnings would end every worker; those of the application stay what they are."""
+    warnings.filterwarnings("default", module=OURS)
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):  # as Python has it
+        warnings.filterwarnings("ignore", category=category, module=OURS)
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+    warnings.filterwarnings("ignore", message="'cgi' is deprecated")  # WebOb 1.8's import, on 3.11 and 3.12
 
 
 if __name__ == "__main__":

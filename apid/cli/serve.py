@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import logging
 import os
@@ -16,14 +17,13 @@ from apid import channel, conf
 from apid.conf.settings import Settings
 from apid.errors import ApidError
 from apid.parent import ownlog, program, upgrade
-from apid.parent.control import Control
 from apid.parent.effects import Effects
 from apid.parent.events import Prepare
-from apid.parent.listeners import Listeners
+from apid.parent.listeners import Listeners, Places
 from apid.parent.loop import Loop
 from apid.parent.plan import Plan
+from apid.parent.reservation import Holdings, Reservation
 from apid.posix import processes, systemd
-from apid.posix.pidfile import PidFile
 from apid.scoreboard import Scoreboard
 
 LOG = logging.getLogger("apid")
@@ -43,12 +43,18 @@ def serve(argv: Sequence[str]) -> int:
     _introduce(settings)
     notifier = systemd.Notifier(os.environ)
     listeners = Listeners(systemd.inherited_sockets(os.environ), kept=bool(notifier.address))
-    listeners.bind(settings)
+    inline = settings.daemon.workers == 0
+    if inline and settings.daemon.control_socket:
+        LOG.warning("no control socket at %s: workers = 0 serves without a parent", settings.daemon.control_socket)
+        settings = dataclasses.replace(settings, daemon=dataclasses.replace(settings.daemon, control_socket=None))
+    reserved, holdings = Reservation.take(settings, listeners, Holdings()), Holdings()
+    listeners.keep(key for keys in reserved.places.values() for key in keys)
     for name in listeners.leftovers():
         LOG.warning("the descriptor %s was handed over, and no address wants it (bind = fd:%s): closed", name, name)
         notifier.send("FDSTOREREMOVE=1", f"FDNAME={name}")
-    if settings.daemon.workers == 0:
-        return _inline(settings, listeners)
+    reserved.commit(settings.daemon, holdings)
+    if inline:
+        return _inline(settings, listeners, reserved.places, holdings)
     effects = Effects(
         settings,
         listeners,
@@ -56,14 +62,9 @@ def serve(argv: Sequence[str]) -> int:
         run_worker=_run_worker,
         notifier=notifier,
         argv=program.command_line(),
+        places=reserved.places,
+        holdings=holdings,
     )
-    try:
-        effects.write_pid_file(settings)
-        if settings.daemon.control_socket:
-            effects.control = Control(settings.daemon.control_socket)
-    except ApidError:
-        effects.end()
-        raise
     code = Loop(Plan.new(settings.daemon, time.monotonic()), effects).run()
     if effects.reason:
         print(f"apid: {effects.reason}", file=sys.stderr)  # noqa: T201 - the last line of a failed start
@@ -82,7 +83,9 @@ def _introduce(settings: Settings) -> None:
 def _go_on(argv: Sequence[str], inheritance: upgrade.Inheritance) -> int:
     """Take over from the image that this process was: same pid, sockets and workers; then raise a generation of new code."""
     plan = inheritance.plan()
-    listeners = inheritance.listeners()
+    notifier = systemd.Notifier(os.environ)
+    listeners = inheritance.listeners(kept=bool(notifier.address))
+    places = inheritance.places().get(plan.state.generation, {})
     try:
         settings: Settings | None = conf.load(argv)
     except ApidError:
@@ -93,12 +96,14 @@ def _go_on(argv: Sequence[str], inheritance: upgrade.Inheritance) -> int:
         "upgraded: version %s goes on with %d workers", importlib.metadata.version("apid"), len(plan.state.children)
     )
     effects = Effects(
-        listeners.only_bound(settings) if settings is not None else None,
+        listeners.serving(settings, places) if settings is not None else None,
         listeners,
         load=lambda: conf.load(argv),
         run_worker=_run_worker,
-        notifier=systemd.Notifier(os.environ),
+        notifier=notifier,
         argv=program.command_line(),
+        places=places,
+        holdings=inheritance.holdings(),
         board=board or Scoreboard.create(),
         generation=plan.state.generation,
     )
@@ -129,29 +134,25 @@ def _run_worker(ticket: channel.Ticket) -> NoReturn:
     boot.run(ticket)
 
 
-def _inline(settings: Settings, listeners: Listeners) -> NoReturn:
+def _inline(settings: Settings, listeners: Listeners, places: Places, holdings: Holdings) -> NoReturn:
     """Serve in this process, without a fork and so without reload: for debuggers and for the curious."""
     board = Scoreboard.create()
     row = board.row(0)
     row.clear()
-    sockets = {one.name: listeners.of(one) for one in settings.listeners}
+    sockets = {name: listeners.of(keys) for name, keys in places.items()}
     ticket = channel.Ticket(0, 1, settings, sockets, None, board, row)
-    pid_file = PidFile(settings.daemon.pid_file) if settings.daemon.pid_file else None
-    if settings.daemon.control_socket:
-        LOG.warning("no control socket at %s: workers = 0 serves without a parent", settings.daemon.control_socket)
     setproctitle.setproctitle("apid: inline")
     from apid.worker import boot
 
     def at_end() -> None:
         listeners.close()
-        if pid_file is not None:
-            pid_file.remove()
+        holdings.end()
 
     boot.run(ticket, at_end=at_end)
 
 
-def check_program() -> None:
-    """In a preflight: say whether this program can take over.
+def check_program() -> int | None:
+    """In a preflight: say whether this program can take over; returns the pid of the daemon that asks, None if nobody does.
 
     Raises:
         ApidError: it cannot.
@@ -164,3 +165,4 @@ def check_program() -> None:
     reason = upgrade.asked_version(os.environ)
     if reason is not None:
         raise ApidError(reason)
+    return int(asker) if asker is not None else None

@@ -8,24 +8,30 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from apid import channel, conf
+from apid.cli import addresses
 from apid.cli import check as rendering
 from apid.conf.settings import Settings
-from apid.errors import ExitCode, PipelineError
+from apid.errors import ConfigError, ExitCode, PipelineError
 from apid.posix import processes
 from apid.scoreboard import Scoreboard
 
 
-def check(argv: Sequence[str]) -> int:
+def check(argv: Sequence[str], asker: int | None = None) -> int:
     """Print the effective options, the pipeline of each listener and its routes; returns 0.
 
+    `asker` is the pid of the daemon that wants to become this program, in the preflight of an upgrade.
+
     Raises:
-        ApidError: the configuration or a pipeline is wrong; nothing was bound and nothing served.
+        ApidError: the configuration or a pipeline is wrong, or an address cannot be had; nothing was served.
     """
     settings = conf.load(argv)
+    found = addresses.examine(settings, asker)
+    if found.errors:
+        raise ConfigError("\n".join(found.errors + found.notes))
     message = _try(settings)
     if isinstance(message, channel.BootFailed):
         raise PipelineError(message.reason if not message.detail else f"{message.reason}\n{message.detail.rstrip()}")
-    print(rendering.render(settings, message.report))  # noqa: T201 - its output
+    print(rendering.render(settings, message.report, found.notes))  # noqa: T201 - its output
     return ExitCode.OK
 
 

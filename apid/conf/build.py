@@ -7,13 +7,11 @@ given twice.
 from __future__ import annotations
 
 import dataclasses
-import grp
 import os
-import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
-from apid.conf import database, listener, paste_deploy
+from apid.conf import database, identity, listener, paste_deploy, text
 from apid.conf.server import default_workers
 from apid.conf.settings import Address, Daemon, Http, Listener, Log, Paste, Settings
 from apid.conf.tls import build_tls
@@ -76,17 +74,12 @@ def _daemon(values: Values, effective: dict[str, str]) -> Daemon:
 
 
 def _check_identity(values: Values) -> None:
-    user, group = values["user"], values["group"]
-    try:
-        if user.value is not None:
-            _ = pwd.getpwuid(int(user.value)) if user.value.isdigit() else pwd.getpwnam(user.value)
-    except KeyError:
-        raise user.error("there is no such user") from None
-    try:
-        if group.value is not None:
-            _ = grp.getgrgid(int(group.value)) if group.value.isdigit() else grp.getgrnam(group.value)
-    except KeyError:
-        raise group.error("there is no such group") from None
+    for name, known in (("user", identity.user), ("group", identity.group)):
+        if values[name].value is not None:
+            try:
+                known(values[name].value)
+            except ValueError as error:
+                raise values[name].error(str(error)) from None
 
 
 def _check_parent_directory(value: Value, path: str) -> None:
@@ -136,6 +129,10 @@ def _log(values: Values, effective: dict[str, str]) -> Log:
     append = values["log_config_append"]
     if append.value is not None:
         append.check_readable()
+        try:
+            text.read(append.value)
+        except text.TextError as error:
+            raise append.error(f"{append.value}:{error.line}: {error.reason}") from None
     return Log(
         debug=values["debug"].value,
         log_file=path,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from oslo_config import cfg, iniparser
 
-from apid.conf import listener
+from apid.conf import listener, text
 from apid.conf.opts import DEFAULT
 from apid.errors import ConfigError
 
@@ -118,14 +119,13 @@ def read(path: str) -> ConfigFile:
     """
     parser = _Parser(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            parser.parse(file)
+        parser.parse(io.StringIO(text.read(path)))
     except OSError as error:
         raise ConfigError(f"{path}: the configuration file cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: the configuration file is not UTF-8: {error}") from error
+    except text.TextError as error:
+        raise ConfigError(f"{path}:{error.line}: {error.reason}") from error
     except iniparser.ParseError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}: {error.line.strip()}") from error
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}: {text.show(error.line.strip())}") from error
     return ConfigFile(path, tuple(parser.sections.items()), tuple(parser.assignments))
 
 

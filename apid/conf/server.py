@@ -59,13 +59,15 @@ OPTS: list[cfg.Opt] = [
         "user",
         Text("user name"),
         None,
-        "User that the workers run as, once the addresses are bound. The default is the user who starts apid.",
+        "User that the workers run as, once the addresses are bound: a name, or a number, which need not be in the user "
+        "database. The default is the user who starts apid.",
     ),
     option(
         "group",
         Text("group name"),
         None,
-        "Group that the workers run as. The default is the primary group of user.",
+        "Group that the workers run as: a name or a number. The default is the primary group of user; of a number that is not in "
+        "the user database, the same number.",
     ),
     option(
         "umask",

@@ -17,6 +17,7 @@ from apid.conf.command_line import CommandLine, Name, flag
 from apid.conf.files import Assignment, ConfigFile, Known, names_of
 from apid.conf.opts import DEFAULT, groups
 from apid.conf.settings import Address
+from apid.conf.text import show
 from apid.conf.types import Bind, FilePath, check_unix_path, spell
 from apid.errors import ConfigError
 
@@ -82,7 +83,7 @@ class Value:
 
 def complaint(group: str | None, option: str, raw: str, origin: Origin, reason: str) -> str:
     """Return `FILE:LINE: [GROUP] OPTION = VALUE: REASON`."""
-    given = f" = {raw}" if raw else " ="
+    given = f" = {show(raw)}" if raw else " ="
     return f"{origin}: [{group or DEFAULT}] {option}{given if origin.kind != 'default' else ''}: {reason}"
 
 

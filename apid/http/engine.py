@@ -157,13 +157,13 @@ class Engine:
         """Let `apid.draining` turn true; everything else goes on."""
         self._draining_soon = True
 
-    def drain(self, deadline: float, *, successor: bool, listeners: Collection[str] = ()) -> list[str]:
+    def drain(self, deadline: float, *, successor: bool, addresses: Collection[str] = ()) -> list[str]:
         """Stop accepting, finish what is in flight; blocks the calling green thread.
 
         Args:
             deadline: seconds until what is left is cut.
             successor: whether other workers go on accepting from the same sockets.
-            listeners: names of those that end for good even so.
+            addresses: of the listeners that end for good even so.
 
         Returns:
             What was cut: one text a request, `METHOD path 61.2 s req-…`.
@@ -174,7 +174,7 @@ class Engine:
         shared.accepting = False
         shared.count()
         for listener, _ in self._listeners:
-            listener.end(empty=not successor or listener.name in listeners)
+            listener.end(empty=not successor or listener.address in addresses)
         now = time.monotonic()
         self._hub.deadlines.refine(LOOK)
         for conn in list(shared.connections):

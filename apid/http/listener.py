@@ -27,6 +27,7 @@ import greenlet
 from apid import scoreboard
 from apid.http.hub import Hub
 from apid.http.pool import Pool
+from apid.posix import sockets
 
 LOG = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Listener:
     """One listening socket of one worker.
 
     Attributes:
-        name: the listener's in the configuration.
+        name: the listener's in the configuration. address: where it really listens, in the spelling of the option bind.
         family: as a socket's; `eventlet.wsgi.server` looks at it.
     """
 
@@ -85,6 +86,7 @@ class Listener:
             spare: frees a descriptor if it can (an idle connection's) and says whether it did.
         """
         self.name = name
+        self.address = sockets.spell(sock)
         self.family = sock.family
         self._sock = sock
         self._fd = sock.fileno()

@@ -3,6 +3,11 @@
 A request is `{"v": 1, "command": "reload"}` (with `"number": 4` for `scale`); the answer is `{"v": 1, "ok": true, "text":
 "..."}` (with `"data"` for `status`). It comes when the verdict is known, which may be minutes later. One connection may ask
 several times; answers come in the order in which verdicts fall.
+
+Theory of operation. A client costs the parent a bounded time in each turn of its loop, and a bounded amount of memory. One turn
+takes at most A_TURN lines and at most one of each client, in rotation. The parent does not read from a client that has a whole
+line waiting, that does not read its answers, or that waits for many verdicts. A client that waits for a verdict has no deadline.
+Any other connection ends after IDLE seconds of silence, or earlier when there are MOST of them and a further one arrives.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import logging
 import os
 import selectors
 import socket
+import time
 from typing import Any
 
 from apid.errors import BindError
@@ -25,7 +31,22 @@ VERSION = 1
 LONGEST = 64 * 1024
 """Bytes of a request line; a client that sends more is closed."""
 MOST = 64
-"""Connections at once; a further one waits in the queue of the socket."""
+"""Connections at once. A further one takes the place of the one that is idle for longest; if all wait for verdicts, it waits in
+the queue of the socket."""
+QUEUE = 1024
+"""Connections that wait in the kernel. Where there is no room for one, connect(2) with a timeout fails at once (unix(7))."""
+MOST_PENDING = 16
+"""Verdicts that a connection may wait for before it is read from again."""
+A_TURN = 8
+"""Lines that are taken in one turn of the loop."""
+ACCEPTS_A_TURN = 64
+"""Connections that are accepted in one turn; each is read at once, for one that asks loses its place to nobody."""
+IDLE = 60.0
+"""Seconds of silence after which a connection that waits for nothing is closed."""
+PAUSE = 1.0
+"""Seconds without accept after an error, such as a full table of descriptors, that would only come again."""
+HIGHEST_NUMBER = 1_000_000
+"""Of a request; no command has a use for more."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -34,6 +55,8 @@ class Client:
 
     number: int
     sock: socket.socket
+    since: float
+    """Monotonic seconds: when something was last received, answered or sent."""
     received: bytes = b""
     unsent: bytes = b""
     closing: bool = False
@@ -42,9 +65,24 @@ class Client:
     """Requests without a verdict."""
 
     @property
+    def asks(self) -> bool:
+        """Whether a whole line waits to be taken."""
+        return b"\n" in self.received
+
+    @property
+    def open(self) -> bool:
+        """Whether more may be taken from it now: it reads its answers and waits for few of them."""
+        return not self.unsent and self.pending < MOST_PENDING
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is owed to it."""
+        return not self.pending and not (self.asks and self.open)
+
+    @property
     def done(self) -> bool:
         """Nothing more will come from it or go to it."""
-        return self.closing and not self.pending and not self.unsent
+        return self.closing and not self.pending and not self.unsent and not self.asks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,17 +97,22 @@ class Request:
 class Control:
     """The listening socket and its clients.
 
+    Args:
+        path: where it listens. server, file: carried over by an upgrade; without them it is bound here.
+
     Raises:
         BindError: the path cannot be bound.
     """
 
-    def __init__(self, path: str, server: socket.socket | None = None) -> None:
+    def __init__(self, path: str, server: socket.socket | None = None, file: tuple[int, int] | None = None) -> None:
         self.path = path
         self._pid = os.getpid()
         self._clients: dict[int, Client] = {}
         self._next = 1
+        self._paused_until = 0.0
         self.server: socket.socket | None = server or self._listen(path)
         """None: it listens no more, and only the clients that it has get their answers."""
+        self.file = file or sockets.file_of(path)
         self.server.setblocking(False)
 
     @staticmethod
@@ -79,7 +122,7 @@ class Control:
         try:
             sockets.remove_stale(path)
             server.bind(path)
-            server.listen(MOST)
+            server.listen(QUEUE)
         except OSError as error:
             server.close()
             raise BindError(f"option control_socket: cannot listen on {path}: {error.strerror}") from error
@@ -87,41 +130,88 @@ class Control:
             os.umask(before)
         return server
 
-    def accept(self) -> Client | None:
-        """Take a waiting connection; None when there is none or there are too many."""
-        if self.server is None or len(self._clients) >= MOST:
+    def is_at(self, path: str) -> bool:
+        """Whether it listens, and who connects to `path` reaches it: the file is neither removed nor replaced."""
+        return self.server is not None and self.file is not None and sockets.file_of(path) == self.file
+
+    # ---- connections ----
+
+    def accepting(self, now: float) -> bool:
+        """Whether to poll the listening socket: it can be accepted from, and there is room or somebody to make room."""
+        crowded = len(self._clients) >= MOST and not any(client.idle for client in self._clients.values())
+        return self.server is not None and now >= self._paused_until and not crowded
+
+    def accept(self, now: float) -> Client | None:
+        """Take a waiting connection; None when there is none, or no room for it."""
+        if self.server is None or not self.accepting(now):
             return None
         try:
             sock, _ = self.server.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError):
             return None
+        except OSError as error:
+            LOG.error("the control socket cannot accept: %s", error.strerror)  # noqa: TRY400 - a traceback would say nothing more
+            self._paused_until = now + PAUSE
+            return None
+        if len(self._clients) >= MOST:
+            idle = [one for one in self._clients.values() if one.idle]
+            self.close(min(idle, key=lambda one: (not one.done, one.since)))
         return self.adopt(self._next, sock)
 
     def adopt(self, number: int, sock: socket.socket) -> Client:
         """Go on with a connection that an upgrade carried over."""
         sock.setblocking(False)
-        client = Client(number, sock)
+        client = Client(number, sock, time.monotonic())
         self._clients[number] = client
         self._next = max(self._next, number) + 1
         return client
 
-    def read(self, client: Client) -> list[Request]:
-        """Return the complete requests of a client that is readable; bad ones are answered here. A closed client is forgotten."""
+    def due(self) -> float | None:
+        """When `tick` or `requests` has something to do, in monotonic seconds; None: not before something is received."""
+        if any(client.asks and client.open for client in self._clients.values()):
+            return 0.0
+        times = [client.since + IDLE for client in self._clients.values() if client.idle]
+        return min([*times, *([self._paused_until] if self._paused_until else [])], default=None)
+
+    def tick(self, now: float) -> None:
+        """Close connections that are silent for too long; end a pause that is over."""
+        if now >= self._paused_until:
+            self._paused_until = 0.0
+        for client in self.clients():
+            if client.idle and now >= client.since + IDLE:
+                self.close(client)
+
+    # ---- requests ----
+
+    def read(self, client: Client) -> None:
+        """Receive what a client that is readable has sent; `requests` takes it. A closed client is forgotten."""
         try:
             data = client.sock.recv(65536)
         except BlockingIOError:
-            return []
+            return
         except OSError:
             data = b""
         if not data:
             # A client may shut down its writing side and wait for the verdict; only what cannot be written to is gone.
             client.closing = True
-            return []
-        *lines, client.received = (client.received + data).split(b"\n")
-        if len(client.received) > LONGEST:
+            return
+        client.received += data
+        client.since = time.monotonic()
+        if len(client.received) > LONGEST and not client.asks:
             self.close(client)
-            return []
-        return [request for line in lines if line.strip() and (request := self._understand(client, line))]
+
+    def requests(self) -> list[Request]:
+        """Take the next lines, one of each client and A_TURN at most; bad ones are answered here."""
+        waiting = [client for client in self._clients.values() if client.asks and client.open]
+        taken: list[Request] = []
+        for client in waiting[:A_TURN]:
+            self._clients[client.number] = self._clients.pop(client.number)
+            line, _, rest = client.received.partition(b"\n")
+            client.received = rest.lstrip()  # empty lines cost no turn
+            request = self._understand(client, line) if line.strip() else None
+            if request is not None:
+                taken.append(request)
+        return taken
 
     def _understand(self, client: Client, line: bytes) -> Request | None:
         client.pending += 1
@@ -136,7 +226,8 @@ class Control:
                 client.number, False, f"this daemon speaks version {VERSION} of the control protocol, not {version!r}"
             )
             return None
-        if not isinstance(command, str) or not isinstance(number, int) or isinstance(number, bool):
+        whole = isinstance(number, int) and not isinstance(number, bool) and abs(number) <= HIGHEST_NUMBER
+        if not isinstance(command, str) or not whole:
             self.reply(client.number, False, "not understood: command is a text, number a whole number")
             return None
         return Request(client.number, command, number)
@@ -147,6 +238,7 @@ class Control:
         if client is None:
             return
         client.pending = max(0, client.pending - 1)
+        client.since = time.monotonic()
         document = {"v": VERSION, "ok": ok, "text": text, **({"data": data} if data is not None else {})}
         client.unsent += json.dumps(document).encode() + b"\n"
         self.flush(client)
@@ -156,14 +248,16 @@ class Control:
         try:
             while client.unsent:
                 client.unsent = client.unsent[client.sock.send(client.unsent) :]
+                client.since = time.monotonic()
         except BlockingIOError:
             return
         except OSError:
             self.close(client)
 
     def interest(self, client: Client) -> int:
-        """What to poll for: nothing to read any more from one that has said its last word."""
-        return (0 if client.closing else selectors.EVENT_READ) | (selectors.EVENT_WRITE if client.unsent else 0)
+        """What to poll for: nothing to read any more from one that has said its last word, or has more to be taken first."""
+        reads = client.open and not client.asks and not client.closing
+        return (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if client.unsent else 0)
 
     def close(self, client: Client) -> None:
         """Forget a client."""
@@ -176,23 +270,34 @@ class Control:
 
     def succeed(self, old: Control) -> None:
         """Take over the clients of the socket that this one replaces: they wait for their verdict here from now on."""
+        old.stop_listening()
         self._clients, old._clients = old._clients, {}
         self._next = old._next
-        old.end(unlink=True)
 
-    def stop_listening(self, *, unlink: bool = True) -> None:
-        """Close the socket and remove its file (only in the process that made it); clients stay until they are answered."""
+    def stop_listening(self) -> None:
+        """Remove the file, if it is still this socket's, and close; who waits in the queue becomes a client, and clients stay."""
         if self.server is None:
             return
+        self._unlink()
+        with contextlib.suppress(OSError):
+            while True:
+                self.adopt(self._next, self.server.accept()[0])
         self.server.close()
         self.server = None
-        if unlink and os.getpid() == self._pid:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
 
     def end(self, *, unlink: bool) -> None:
-        """Close everything; `unlink` removes the file too."""
+        """Close everything; `unlink` removes the file too, and sends what can be sent (in a fork that is the parent's to do)."""
+        if unlink:
+            self._unlink()
         for client in self.clients():
-            self.flush(client)
+            if unlink:
+                self.flush(client)
             self.close(client)
-        self.stop_listening(unlink=unlink)
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+    def _unlink(self) -> None:
+        if self.is_at(self.path) and os.getpid() == self._pid:  # in a fork it is the parent's
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)

@@ -14,12 +14,11 @@ from apid import channel, log
 from apid.conf.settings import Settings
 from apid.errors import ApidError, ConfigError
 from apid.parent import events, ownlog, program
-from apid.parent.control import Control
 from apid.parent.events import Action, Event
-from apid.parent.listeners import Listeners, stored_name
+from apid.parent.listeners import Listeners, Places
+from apid.parent.reservation import Holdings, Reservation
 from apid.parent.stacks import STACKS, Stacks
 from apid.posix import processes, systemd
-from apid.posix.pidfile import PidFile
 from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard
 
 LOG = logging.getLogger("apid.parent")
@@ -45,6 +44,8 @@ class Effects:
         run_worker: RunWorker,
         notifier: systemd.Notifier,
         argv: Sequence[str],
+        places: Places,
+        holdings: Holdings,
         board: Scoreboard | None = None,
         generation: int = 1,
     ) -> None:
@@ -55,8 +56,7 @@ class Effects:
         self.channels: dict[int, socket.socket] = {}
         self.rows: dict[int, int] = {}
         self.stacks = Stacks()
-        self.control: Control | None = None
-        self.pid_file: PidFile | None = None
+        self.holdings = holdings
         self.notifier = notifier
         self.argv = tuple(argv)
         self.code: int | None = None
@@ -68,10 +68,9 @@ class Effects:
         self._trials: dict[int, program.Trial] = {}
         self._load = load
         self._run_worker = run_worker
-        self.addresses: dict[int, dict[str, list[str]]] = {generation: _addresses(settings)} if settings else {}
-        """Listener names and addresses of each generation; an upgrade carries them over, settings it reads anew."""
-        self._bound_for: dict[int, list[str]] = {}
-        self._control_for: dict[int, Control] = {}
+        self.places: dict[int, Places] = {generation: places}
+        """Where each generation listens; an upgrade carries it over, settings it reads anew."""
+        self._reserved: dict[int, Reservation] = {}
         self._exposures: list[tuple[float, int, str]] = []
 
     # ---- the door ----
@@ -115,8 +114,8 @@ class Effects:
                 self.listeners.close()
             case events.Retire():
                 self._retire(action)
-            case events.Reply() if self.control:
-                self.control.reply(action.who, action.ok, action.text)
+            case events.Reply() if self.holdings.control:
+                self.holdings.control.reply(action.who, action.ok, action.text)
             case events.Say():
                 LOG.log(action.level, "%s", action.text, extra=_extra(action.fields, action.detail))
             case events.Announce():
@@ -149,7 +148,7 @@ class Effects:
             slot=slot,
             generation=generation,
             settings=settings,
-            listeners={listener.name: self.listeners.of(listener) for listener in settings.listeners},
+            listeners={name: self.listeners.of(keys) for name, keys in self.places[generation].items()},
             channel=theirs,
             board=self.board,
             row=row,
@@ -160,7 +159,7 @@ class Effects:
         def child() -> NoReturn:
             ours.close()
             self._let_go()
-            self.listeners.keep([settings])
+            self.listeners.keep(_keys(self.places[generation]))
             self._run_worker(ticket)
 
         try:
@@ -185,9 +184,8 @@ class Effects:
             sock.close()
         for fd in self.stacks.items().values():
             os.close(fd)
-        for control in [self.control, *self._control_for.values()]:
-            if control is not None:
-                control.end(unlink=False)
+        for holdings in [self.holdings, *(reserved.fresh for reserved in self._reserved.values())]:
+            holdings.in_child()
 
     def _try(self, generation: int) -> Event:
         try:
@@ -227,9 +225,9 @@ class Effects:
         ends: list[str] = []
         if action.successor:
             row = self.board.row(self.rows[action.pid])
-            mine = self.addresses.get(int(row.cells[GENERATION]), {})
-            kept = {address for addresses in self.addresses[self.generation].values() for address in addresses}
-            ends = [name for name, addresses in mine.items() if kept.isdisjoint(addresses)]
+            mine = self.places.get(int(row.cells[GENERATION]), {})
+            kept = {address for keys in self.places[self.generation].values() for address in keys.values()}
+            ends = [address for keys in mine.values() for address in keys.values() if address not in kept]
         self._tell(action.pid, channel.Drain(action.deadline, action.successor, ends))
 
     def _retire(self, action: events.Retire) -> None:
@@ -246,9 +244,9 @@ class Effects:
         text += f" ({served} requests)" + (f"; requests in flight: {flights}" if flights else "")
         LOG.log(level, "%s", text, extra=log.about(action.slot, action.generation, action.pid))
         used = {int(self.board.row(index).cells[GENERATION]) for index in self.rows.values()}
-        for generation in [g for g in self.settings if g < self.generation and g not in used]:
-            del self.settings[generation]
-            self.addresses.pop(generation, None)
+        for generation in [g for g in self.places if g < self.generation and g not in used]:
+            self.settings.pop(generation, None)
+            del self.places[generation]
 
     def forget(self, pid: int) -> None:
         """Close what belonged to a child that is gone."""
@@ -264,65 +262,48 @@ class Effects:
             settings = self._load()
             if settings.daemon.workers == 0:
                 raise ConfigError("option workers: 0 (inline) is for a start, not for a reload")
-            self._bound_for[generation] = self.listeners.bind(settings)
-            path = settings.daemon.control_socket
-            if path and (self.control is None or self.control.server is None or self.control.path != path):
-                self._control_for[generation] = Control(path)
+            self._reserved[generation] = Reservation.take(settings, self.listeners, self.holdings)
         except ApidError as error:
-            self._discard(generation)
             return events.Failed(generation, str(error), exit_code=error.exit_code)
         self.settings[generation] = settings
-        self.addresses[generation] = _addresses(settings)
+        self.places[generation] = self._reserved[generation].places
         return events.Prepared(generation, settings.daemon)
 
     def _discard(self, generation: int) -> None:
-        self.listeners.close(self._bound_for.pop(generation, []))
-        control = self._control_for.pop(generation, None)
-        if control is not None:
-            control.end(unlink=True)
+        reserved = self._reserved.pop(generation, None)
+        if reserved is not None:
+            reserved.release(self.listeners)
 
     def _commit(self, generation: int) -> None:
         self.generation = generation
-        self._bound_for.pop(generation, None)
         settings = self.settings[generation]
-        for key in self.listeners.keep([settings]):
-            LOG.info("no longer listening on %s", key)
-            self.notifier.send("FDSTOREREMOVE=1", f"FDNAME={stored_name(key)}")
-        new_control = self._control_for.pop(generation, None)
-        if new_control is not None:
-            if self.control is not None:
-                new_control.succeed(self.control)
-            self.control = new_control
-        elif self.control is not None and not settings.daemon.control_socket:
-            self.control.stop_listening()  # who asked for this waits for the verdict
+        reserved = self._reserved.pop(generation)
+        gone = self.listeners.keep(_keys(reserved.places))
+        kept = {name for name, _ in self.listeners.stored()}
+        for key, name in gone.items():
+            if name not in kept:  # it was not bound again, after its file had been removed
+                LOG.info("no longer listening on %s", key)
+            self.notifier.send("FDSTOREREMOVE=1", f"FDNAME={name}")
+        self._tune(settings)
+        reserved.commit(settings.daemon, self.holdings)
         try:
             ownlog.set_up(settings)
-            self.write_pid_file(settings)
         except ApidError as error:
             LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
 
-    def write_pid_file(self, settings: Settings) -> None:
-        """Write the pid file that the settings want, and remove the one they no longer want.
-
-        Raises:
-            ConfigError: it belongs to another process, or cannot be written.
-        """
-        path = settings.daemon.pid_file
-        if self.pid_file is not None and self.pid_file.path != path:
-            self.pid_file.remove()
-            self.pid_file = None
-        if path and self.pid_file is None:
-            self.pid_file = PidFile(path)
+    def _tune(self, settings: Settings) -> None:
+        try:
+            self.listeners.tune(self.places[self.generation], settings.daemon)
+        except OSError as error:  # it was bound with other rights
+            LOG.error("cannot change the mode of a socket's file: %s", error)  # noqa: TRY400 - as above
 
     # ---- telling ----
 
     def _announce(self, what: str) -> None:
         if what == "ready":
             self.notifier.send("READY=1")
-            for key, sock in self.listeners.items():
-                if key.startswith("fd:"):  # its socket unit hands it over again; stored as well it would come twice
-                    continue
-                self.notifier.send("FDSTORE=1", f"FDNAME={stored_name(key)}", "FDPOLL=0", fds=[sock.fileno()])
+            for name, sock in self.listeners.stored():
+                self.notifier.send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", fds=[sock.fileno()])
         elif what == "reloading":
             self.notifier.send("RELOADING=1", systemd.monotonic_usec())
         else:
@@ -358,11 +339,8 @@ class Effects:
         """Leave nothing behind."""
         self.collect(float("inf"))
         self.listeners.close()
-        for control in [self.control, *self._control_for.values()]:
-            if control is not None:
-                control.end(unlink=True)
-        if self.pid_file is not None:
-            self.pid_file.remove()
+        for holdings in [self.holdings, *(reserved.fresh for reserved in self._reserved.values())]:
+            holdings.end()
         for pid in list(self.channels):
             self.forget(pid)
 
@@ -380,8 +358,8 @@ _PLANNED = (
 )
 
 
-def _addresses(settings: Settings) -> dict[str, list[str]]:
-    return {one.name: [str(address) for address in one.addresses] for one in settings.listeners}
+def _keys(places: Places) -> set[str]:
+    return {key for keys in places.values() for key in keys}
 
 
 def _extra(fields: dict[str, int], block: str) -> dict[str, str]:

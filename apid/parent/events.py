@@ -191,7 +191,7 @@ class Tell:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DrainWorker:
-    """Tell a worker to drain within `deadline` seconds; the effect adds the listeners that end with it."""
+    """Tell a worker to drain within `deadline` seconds; the effect adds the addresses that end with it."""
 
     pid: int
     deadline: float

@@ -1,5 +1,7 @@
 """The parent's loop: wait, decode, plan, perform. Everything that can happen becomes an event of one kind, in one order.
 
+No source of events can starve another: a turn takes a bounded number of messages, signals, connections and commands of each.
+
 Order within a turn: what children said before their exits (a worker that says why it cannot boot dies right after), exits
 before signals and commands, time last. With nothing due the parent sleeps in one epoll_wait; while workers serve it wakes once
 a second to look at their beats.
@@ -7,6 +9,7 @@ a second to look at their beats.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import selectors
 import signal
@@ -19,17 +22,23 @@ import setproctitle
 from apid import channel
 from apid.bulletin import Bulletin
 from apid.parent import events, report, upgrade
-from apid.parent.control import Client, Control, Request
+from apid.parent.control import ACCEPTS_A_TURN, Client, Control, Request
 from apid.parent.effects import Effects
 from apid.parent.events import Event
 from apid.parent.lifecycle import Stage
-from apid.parent.phases import SIGNALS, Command, ending
+from apid.parent.phases import ONCE_IS_ENOUGH, SIGNALS, Command, ending
 from apid.parent.plan import Plan
 from apid.parent.watch import Watch
 from apid.posix import processes, signals
 from apid.scoreboard import BEAT_NS
 
 LOG = logging.getLogger("apid.parent")
+
+MESSAGES_A_TURN = 16
+"""Of one child. A worker says a few words in its life; one that floods the parent waits like everybody else."""
+
+MESSAGES_AT_ITS_END = 1000
+"""Of a child that has exited: more than its socket buffer holds."""
 
 
 class Loop:
@@ -92,17 +101,17 @@ class Loop:
             elif key.data == "control":
                 self._accept()
             elif isinstance(key.data, Client):
-                asked += self._client(key.data, mask)
+                self._client(key.data, mask)
             else:
-                said += self._hear(key.data)
-        return [*said, *self._last_words(exits), *asked, *self._look(), events.Tick()]
+                said += self._hear(key.data, MESSAGES_A_TURN)
+        return [*said, *self._last_words(exits), *asked, *self._commands(), *self._look(), events.Tick()]
 
     def _last_words(self, exits: list[Event]) -> list[Event]:
         """Exits, after what the children said: it may have arrived after the poll and before the exit."""
         said: list[Event] = []
         for event in exits:
             if isinstance(event, events.Exited):
-                said += self._hear(event.pid)
+                said += self._hear(event.pid, MESSAGES_AT_ITS_END)
                 said += self.effects.trial_over(event.pid, event.code)
                 if event.pid not in self.plan.state.children:
                     self.effects.forget(event.pid)  # a trial; a worker's things go when it is retired
@@ -110,7 +119,8 @@ class Loop:
 
     def _timeout(self) -> float | None:
         now = time.monotonic()
-        times = [self.plan.deadline(now), self.effects.exposures_due()]
+        control = self.effects.holdings.control
+        times = [self.plan.deadline(now), self.effects.exposures_due(), control.due() if control else None]
         if any(child.stage in (Stage.READY, Stage.DRAINING) for child in self.plan.state.children):
             times.append(self._watch.due)
         if self.effects.notifier.watchdog:
@@ -120,18 +130,21 @@ class Loop:
 
     def _signals(self, asked: list[Event]) -> tuple[list[Event], list[Event]]:
         exits: list[Event] = []
-        for signum in self._bell.read():
-            if signum != signal.SIGCHLD:
+        received = [signum for signum in self._bell.read() if signum != signal.SIGCHLD]
+        for before, signum in itertools.pairwise([0, *received]):
+            if signum != before or signum not in ONCE_IS_ENOUGH:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
         exits += [events.Exited(pid, code) for pid, code in processes.reap()]
         return exits, asked
 
-    def _hear(self, pid: int) -> list[Event]:
-        """All messages that a child has sent."""
+    def _hear(self, pid: int, most: int) -> list[Event]:
+        """The messages that a child has sent; what is left comes in the next turn."""
         sock = self.effects.channels.get(pid)
         heard: list[Event] = []
-        while sock is not None:
+        for _ in range(most):
+            if sock is None:
+                break
             try:
                 packet = sock.recv(channel.MAX_MESSAGE + 1)
             except BlockingIOError:
@@ -189,7 +202,7 @@ class Loop:
                 self._selector.register(sock, selectors.EVENT_READ, pid)
                 self._watched[pid] = sock
         self._heard_out &= set(channels)
-        self._sync_control(self.effects.control)
+        self._sync_control(self.effects.holdings.control, time.monotonic())
         facts = report.facts(self.plan.state, self.effects, time.monotonic())
         self._bulletin.publish(facts)
         line = facts["line"]
@@ -198,8 +211,8 @@ class Loop:
             self.effects.notifier.send(f"STATUS={line}")
             setproctitle.setproctitle(f"apid: parent ({line})")
 
-    def _sync_control(self, control: Control | None) -> None:
-        server = control.server if control else None
+    def _sync_control(self, control: Control | None, now: float) -> None:
+        server = control.server if control and control.accepting(now) else None
         if server is not self._server:
             if self._server is not None:
                 self._forget(self._server)
@@ -244,19 +257,28 @@ class Loop:
     # ---- the control socket ----
 
     def _accept(self) -> None:
-        control = self.effects.control
-        while control is not None and control.accept():
-            pass
+        control = self.effects.holdings.control
+        for _ in range(ACCEPTS_A_TURN):
+            client = control.accept(time.monotonic()) if control is not None else None
+            if control is None or client is None:
+                break
+            control.read(client)
 
-    def _client(self, client: Client, mask: int) -> list[Event]:
-        control = self.effects.control
+    def _client(self, client: Client, mask: int) -> None:
+        control = self.effects.holdings.control
         if control is None:
-            return []
+            return
         if mask & selectors.EVENT_WRITE:
             control.flush(client)
-        if not mask & selectors.EVENT_READ:
+        if mask & selectors.EVENT_READ:
+            control.read(client)
+
+    def _commands(self) -> list[Event]:
+        control = self.effects.holdings.control
+        if control is None:
             return []
-        return [event for request in control.read(client) if (event := self._command(control, request))]
+        control.tick(time.monotonic())
+        return [event for request in control.requests() if (event := self._command(control, request))]
 
     def _command(self, control: Control, request: Request) -> Event | None:
         if request.command == "status":

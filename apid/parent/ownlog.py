@@ -6,10 +6,10 @@ import logging
 import os
 
 from apid import log
+from apid.conf import identity
 from apid.conf.settings import Settings
 from apid.errors import ApidError
 from apid.parent.events import LogsReopened
-from apid.posix import processes
 
 LOG = logging.getLogger("apid.parent")
 
@@ -20,8 +20,8 @@ def set_up(settings: Settings) -> None:
     Raises:
         ConfigError: the file cannot be opened.
     """
-    owner = processes.owner(settings.daemon.user, settings.daemon.group)
-    log.setup(settings.log, identity=f"pid={os.getpid()}", owner=owner)
+    who = identity.of(settings.daemon.user, settings.daemon.group)
+    log.setup(settings.log, identity=f"pid={os.getpid()}", owner=(who.uid, who.gid) if who is not None else None)
 
 
 def reopen() -> LogsReopened:

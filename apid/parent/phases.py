@@ -57,6 +57,9 @@ SIGNALS: dict[int, Command] = {
 
 _ENDING = {Phase.LEAVING, Phase.STOPPING, Phase.HALTING, Phase.ENDED}
 
+ONCE_IS_ENOUGH = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH})
+"""Signals of which one that follows another at once says nothing new; TERM twice is another command, TTIN twice two workers."""
+
 NEXT: dict[tuple[Phase, Command], Phase] = {
     (Phase.STARTING, Command.STOP): Phase.STOPPING,
     (Phase.RUNNING, Command.STOP): Phase.LEAVING,

@@ -80,7 +80,7 @@ def facts(state: State, effects: Effects, now: float) -> dict[str, Any]:
 
 def status(state: State, effects: Effects, now: float, flights: int = 0) -> dict[str, Any]:
     """The whole document; numbers as they are in the scoreboard at this moment."""
-    bound = {sockets.spell(sock): sock for _, sock in effects.listeners.items()}
+    bound = {sockets.spell(one.sock): one.sock for _, one in effects.listeners.items()}
     told = facts(state, effects, now)
     return documents.document(
         told, effects.board, lambda address: accept_queue.look(bound[address]), now=now, flights=flights
@@ -88,11 +88,7 @@ def status(state: State, effects: Effects, now: float, flights: int = 0) -> dict
 
 
 def _listeners(effects: Effects) -> list[dict[str, str]]:
-    names: dict[str, str] = {}
-    for _, listeners in sorted(effects.addresses.items()):
-        for name, addresses in listeners.items():
-            for address in addresses:
-                names[address] = names[f"{name}/{address}"] = name
+    names = {key: name for _, places in sorted(effects.places.items()) for name, keys in places.items() for key in keys}
     return [{"name": names.get(key, ""), "address": spelled} for key, spelled in effects.listeners.statistics().items()]
 
 

@@ -6,7 +6,6 @@ Pending signals, zombies and clients that wait for the verdict all survive an ex
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -14,12 +13,12 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from apid.errors import ConfigError
 from apid.parent import handover, program
 from apid.parent.control import Control
 from apid.parent.effects import Effects
-from apid.parent.listeners import Listeners
+from apid.parent.listeners import Bound, Listeners, Places
 from apid.parent.plan import Plan
+from apid.parent.reservation import Holdings
 from apid.parent.state import State
 from apid.posix.pidfile import PidFile
 from apid.scoreboard import Scoreboard
@@ -30,30 +29,33 @@ def become(state: State, effects: Effects) -> str:
 
     Returns only when that was impossible, with the reason; nothing has changed then.
     """
-    control = effects.control
+    control, pid_file = effects.holdings.control, effects.holdings.pid_file
     clients = control.clients() if control else []
     document: dict[str, Any] = {
         "version": program.STATE_VERSION,
         "pid": os.getpid(),
         "state": handover.pack(state),
-        "listeners": {key: sock.fileno() for key, sock in effects.listeners.items()},
+        "listeners": {key: [one.sock.fileno(), one.path, one.file] for key, one in effects.listeners.items()},
+        "resolved": effects.listeners.resolved,
         "channels": {str(pid): sock.fileno() for pid, sock in effects.channels.items()},
         "stacks": {str(pid): fd for pid, fd in effects.stacks.items().items()},
         "rows": {str(pid): row for pid, row in effects.rows.items()},
-        "addresses": {str(generation): names for generation, names in effects.addresses.items()},
+        "places": {str(generation): places for generation, places in effects.places.items()},
         "board": effects.board.fd,
-        "control": None if control is None or control.server is None else [control.path, control.server.fileno()],
+        "control": None
+        if control is None or control.server is None
+        else [control.server.fileno(), control.path, control.file],
         "clients": {
             str(client.number): [client.sock.fileno(), client.pending, _text(client.received), _text(client.unsent)]
             for client in clients
         },
-        "pid_file": effects.pid_file.path if effects.pid_file else None,
+        "pid_file": [pid_file.fd, pid_file.path] if pid_file else None,
     }
     fd = os.memfd_create("apid-state", os.MFD_CLOEXEC)
     os.write(fd, json.dumps(document).encode())
-    keep = [effects.board.fd, *document["listeners"].values(), *document["channels"].values()]
-    keep += [*document["stacks"].values(), *(fileno for fileno, *_ in document["clients"].values())]
-    keep += [document["control"][1]] if document["control"] else []
+    keep = [effects.board.fd, *document["channels"].values(), *document["stacks"].values()]
+    keep += [fileno for kind in ("listeners", "clients") for fileno, *_ in document[kind].values()]
+    keep += [document[kind][0] for kind in ("control", "pid_file") if document[kind]]
     effects.notifier.restore(os.environ)
     error = program.become(effects.argv, fd, keep)
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
@@ -72,12 +74,17 @@ class Inheritance:
         """The plan, as it was."""
         return Plan(handover.unpack(self.document["state"]))
 
-    def listeners(self) -> Listeners:
-        """The listening sockets."""
-        listeners = Listeners()
-        for key, fd in self.document["listeners"].items():
-            listeners.adopt(key, _socket(fd))
+    def listeners(self, *, kept: bool) -> Listeners:
+        """The listening sockets; `kept`: as of `Listeners`."""
+        listeners = Listeners(kept=kept)
+        listeners.resolved = self.document["resolved"]
+        for key, (fd, path, file) in self.document["listeners"].items():
+            listeners.adopt(key, Bound(_socket(fd), path, _pair(file)))
         return listeners
+
+    def places(self) -> dict[int, Places]:
+        """Where each generation listens."""
+        return {int(generation): places for generation, places in self.document["places"].items()}
 
     def board(self) -> Scoreboard | None:
         """The counters; None when this program lays them out differently."""
@@ -95,17 +102,23 @@ class Inheritance:
         for pid, fd in self.document["stacks"].items():
             os.set_inheritable(fd, False)
             effects.stacks.add(int(pid), fd)
-        effects.addresses |= {int(generation): names for generation, names in self.document["addresses"].items()}
+        effects.places |= self.places()
         effects.rows = {int(pid): row for pid, row in self.document["rows"].items()}
+
+    def holdings(self) -> Holdings:
+        """Control socket, with its clients, and pid file."""
+        holdings = Holdings()
         if self.document["pid_file"]:
-            with contextlib.suppress(ConfigError):  # it cannot be written any more; a commit will say so
-                effects.pid_file = PidFile(self.document["pid_file"])
+            fd, path = self.document["pid_file"]
+            os.set_inheritable(fd, False)
+            holdings.pid_file = PidFile(path, fd)
         if self.document["control"]:
-            path, fd = self.document["control"]
-            effects.control = Control(path, _socket(fd))
+            fd, path, file = self.document["control"]
+            holdings.control = control = Control(path, _socket(fd), _pair(file))
             for number, (client_fd, pending, received, unsent) in self.document["clients"].items():
-                client = effects.control.adopt(int(number), _socket(client_fd))
+                client = control.adopt(int(number), _socket(client_fd))
                 client.pending, client.received, client.unsent = pending, _bytes(received), _bytes(unsent)
+        return holdings
 
 
 def restore(environ: dict[str, str] | os._Environ[str]) -> Inheritance | None:
@@ -136,6 +149,10 @@ def _text(data: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("latin-1")
+
+
+def _pair(file: list[int] | None) -> tuple[int, int] | None:
+    return None if file is None else (file[0], file[1])
 
 
 def _socket(fd: int) -> socket.socket:

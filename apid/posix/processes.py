@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import grp
 import os
-import pwd
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from apid.errors import ConfigError, ExitCode
 from apid.posix import signals
+
+if TYPE_CHECKING:  # the wrappers load nothing but the standard library
+    from apid.conf.identity import User
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -75,57 +76,29 @@ def die_with_parent(yes: bool) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0, 0, 0, 0)
 
 
-def drop_privileges(user: str | None, group: str | None, umask: int | None) -> None:
-    """Become `user` and `group` for good, supplementary groups included; names or numbers. None leaves a part as it is.
+def drop_privileges(who: User | None, umask: int | None) -> None:
+    """Become another user for good, supplementary groups included; None changes nothing.
 
     Raises:
-        ConfigError: no such user or group, or the process may not change (it is not root).
+        ConfigError: the process may not change (it is not root), or its user namespace does not have the numbers.
     """
     if umask is not None:
         os.umask(umask)
-    if user is None and group is None:
-        return
-    entry, uid, gid = _ids(user, group)
-    if (uid, gid) == (os.geteuid(), os.getegid()):
+    if who is None or (who.uid, who.gid) == (os.geteuid(), os.getegid()):
         return
     try:
-        if entry is not None:
-            os.initgroups(entry.pw_name, gid)
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        if who.name is not None:
+            os.initgroups(who.name, who.gid)
+        elif who.uid != os.getuid():
+            os.setgroups([who.gid])  # a number without a name is in no other group, least of all in those of root
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
     except PermissionError:
-        raise ConfigError(f"options user={user} and group={group}: only root may change to them") from None
+        raise ConfigError(f"options user and group ({who.uid}:{who.gid}): only root may change to them") from None
+    except OSError as error:
+        raise ConfigError(f"options user and group ({who.uid}:{who.gid}): {error.strerror}") from None
     # A process that changed its uid is not dumpable: gdb, py-spy and /proc/PID/fd of its own would be closed to the operator.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-
-
-def owner(user: str | None, group: str | None) -> tuple[int, int] | None:
-    """Return the (uid, gid) that drop_privileges would become; None where it would change nothing.
-
-    Raises:
-        ConfigError: no such user or group.
-    """
-    if user is None and group is None:
-        return None
-    _, uid, gid = _ids(user, group)
-    return uid, gid
-
-
-def _ids(user: str | None, group: str | None) -> tuple[pwd.struct_passwd | None, int, int]:
-    entry = None
-    if user is not None:
-        try:
-            entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-        except KeyError:
-            raise ConfigError(f"option user: there is no user {user!r}") from None
-    gid = entry.pw_gid if entry else os.getgid()
-    if group is not None:
-        try:
-            gid = (grp.getgrgid(int(group)) if group.isdigit() else grp.getgrnam(group)).gr_gid
-        except KeyError:
-            raise ConfigError(f"option group: there is no group {group!r}") from None
-    uid = entry.pw_uid if entry else os.getuid()
-    return entry, uid, gid
 
 
 def resident_bytes(pid: int | str = "self") -> int:

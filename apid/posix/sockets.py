@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import socket
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apid.errors import BindError
+from apid.posix import occupants
 
 if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.settings import Address
+
+
+OUTGOING = (
+    " (no process listens there: it is the local port of an outgoing connection, open or in TIME_WAIT; choose a port outside of "
+    "net.ipv4.ip_local_port_range, or name it in net.ipv4.ip_local_reserved_ports)"
+)
+"""The kernel lends a port of that range to any program that calls connect(2); SO_REUSEADDR would have to be set at both ends."""
+
+NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""How the kernel says that this machine does not have an IPv6 address, or no IPv6 at all."""
 
 
 def bind(
@@ -50,31 +63,98 @@ def _adopt(address: Address, inherited: dict[str, socket.socket]) -> socket.sock
     return sock
 
 
+def probe(address: Address) -> None:
+    """Say whether `address` (tcp with numbers, or unix) could be bound, without listening there for a moment.
+
+    Raises:
+        BindError: as `bind`.
+    """
+    if address.kind == "tcp":
+        _bound_tcp(address).close()
+        return
+    obstacle = _obstacle(address.path)
+    if obstacle is not None:
+        raise BindError(f"cannot listen on {address}: {obstacle.strerror}") from obstacle
+
+
+def _obstacle(path: str) -> OSError | None:
+    directory = Path(path).parent
+    if file_of(path) is None and os.path.lexists(path):
+        return OSError(errno.EEXIST, "the path exists and is not a socket")
+    if file_of(path) is not None and occupants.of_unix(path):
+        return OSError(errno.EADDRINUSE, "another process listens there")
+    if not directory.is_dir():
+        return OSError(errno.ENOENT, f"there is no directory {directory}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return OSError(errno.EACCES, f"the directory {directory} cannot be written")
+    return None
+
+
 def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socket:
+    sock = _bound_tcp(address)
     try:
-        infos = socket.getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )
-    except (OSError, UnicodeError) as error:
-        raise BindError(f"cannot listen on {address}: {address.host!r} is no address ({error})") from error
-    family, kind, proto, _, target = infos[0]
-    sock = socket.socket(family, kind, proto)
+        tune(sock, backlog=backlog, tcp_keepidle=tcp_keepidle)
+    except OSError as error:
+        sock.close()
+        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _bound_tcp(address: Address) -> socket.socket:
+    family, kind, proto, _, target = _lookup(address)[0]
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError as error:  # IPv6 may be turned off
+        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
     try:
         # Restarting must not wait for TIME_WAIT; two daemons on one port still exclude each other (no SO_REUSEPORT).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tcp_keepidle:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, tcp_keepidle)
         sock.bind(target)
-        sock.listen(backlog)
     except OSError as error:
         sock.close()
-        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
-    sock.setblocking(False)
+        text = _explain(error)
+        if error.errno == errno.EADDRINUSE and not occupants.of_tcp(target[0], address.port, overlapping=True):
+            text += OUTGOING
+        raise BindError(f"cannot listen on {address}: {text}") from error
     return sock
+
+
+def tune(sock: socket.socket, *, backlog: int, tcp_keepidle: int) -> None:
+    """Listen with this backlog, and have accepted connections probed so; a socket that listens already changes over.
+
+    A connection that is accepted already keeps what it has.
+    """
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(tcp_keepidle))
+        if tcp_keepidle:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, tcp_keepidle)
+    sock.listen(backlog)
+
+
+def resolve(address: Address) -> list[Address]:
+    """Return the addresses with numbers that one with a host name stands for, in the resolver's order; others as they are.
+
+    Raises:
+        BindError: the name does not resolve.
+    """
+    if address.kind != "tcp":
+        return [address]
+    found = [dataclasses.replace(address, host=target[0]) for _, _, _, _, target in _lookup(address)]
+    return list(dict.fromkeys(found))
+
+
+def _lookup(address: Address) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    try:
+        found = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )
+    except (OSError, UnicodeError) as error:
+        raise BindError(f"cannot listen on {address}: {address.host!r} is no address ({error})") from error
+    return found  # type: ignore[return-value]  # of AF_INET and AF_INET6 only: targets begin with host and port
 
 
 def _bind_unix(address: Address, backlog: int, umask: int | None) -> socket.socket:
@@ -92,6 +172,40 @@ def _bind_unix(address: Address, backlog: int, umask: int | None) -> socket.sock
             os.umask(before)
     sock.setblocking(False)
     return sock
+
+
+def file_of(path: str) -> tuple[int, int] | None:
+    """Return (device, inode) of the socket file at `path`; None: there is none.
+
+    The number is not given to another file while a socket that was bound there is open: the socket keeps its inode.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
+
+
+def set_mode(path: str, file: tuple[int, int], umask: int | None) -> None:
+    """Give the socket file at `path` the mode that bind(2) would give it; not if another file lies there.
+
+    Args:
+        path: where it was bound.
+        file: what `file_of` said then.
+        umask: None: that of this process.
+    """
+    if umask is None:
+        umask = os.umask(0o077)
+        os.umask(umask)
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if file == ((found := os.fstat(fd)).st_dev, found.st_ino):
+                Path(f"/proc/self/fd/{fd}").chmod(
+                    0o777 & ~umask
+                )  # by path it would follow links; fchmod(2) takes no O_PATH
+        finally:
+            os.close(fd)
 
 
 def remove_stale(path: str) -> None:

@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +24,7 @@ from typing import Any, NoReturn
 import setproctitle
 
 from apid import channel, log
+from apid.conf import identity
 from apid.errors import ApidError, ExitCode
 from apid.posix import processes
 
@@ -82,8 +82,6 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
         PipelineError, ConfigError: the operator's files are wrong.
     """
     settings = ticket.settings
-    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
-    warnings.filterwarnings("ignore", message="'cgi' is deprecated")  # WebOb 1.8's import, on 3.11 and 3.12
     from apid.http import hub
 
     hub.install(None if ticket.trial else ticket.row)
@@ -95,7 +93,7 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
     daemon = settings.daemon
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
-    processes.drop_privileges(daemon.user, daemon.group, daemon.umask)
+    processes.drop_privileges(identity.of(daemon.user, daemon.group), daemon.umask)
     _not_alone(ticket)
     from apid.worker import pipeline
 

@@ -90,7 +90,7 @@ class Life:
         order: channel.Drain = self._leave.wait()
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.DRAINING
         eventlet.spawn(self._tell_when_deaf)
-        cut = self._engine.drain(order.deadline or math.inf, successor=order.successor, listeners=order.listeners)
+        cut = self._engine.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
         self._engine.close()
         self._say(channel.DrainDone(cut))
         if self._inline and cut:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from apid.conf.text import TextError
 from apid.errors import PipelineError
 from apid.worker.paste_loader import Trace
 
@@ -65,7 +66,7 @@ def _option_of(cause: BaseException) -> str:
 def _option_line(section: Trace, option: str) -> int:
     """The line of an option in its section; the section's own where it is not found (missing, or from another section)."""
     assigned = re.compile(rf"{re.escape(option)}\s*[=:]")
-    lines = Path(section.path).read_text(encoding="utf-8").splitlines() if option else []
+    lines = Path(section.path).read_text(encoding="utf-8").split("\n") if option else []
     for number, line in enumerate(lines[section.line :], section.line + 1):
         if line.startswith("["):
             break
@@ -78,8 +79,8 @@ def _bad_file(cause: BaseException, way: Sequence[Trace]) -> str | None:
     """Return words for an ini file that cannot be read or parsed."""
     if isinstance(cause, configparser.Error):
         return _bad_ini(cause)
-    if isinstance(cause, UnicodeDecodeError):
-        return f"{'a file that it uses' if way else 'the file'} is not UTF-8: {cause}"
+    if isinstance(cause, TextError):
+        return f"{'a file that it uses: ' if way else ''}{cause}"
     if isinstance(cause, OSError):
         return f"{cause.filename if way else 'the file'} cannot be read: {cause.strerror or cause}"
     return None
@@ -155,7 +156,7 @@ def _raised_by_application(cause: BaseException) -> bool:
     loaders = [
         index
         for index, frame in enumerate(inner)
-        if _PASTE in frame.filename or frame.filename.endswith("/paste_loader.py")
+        if _PASTE in frame.filename or frame.filename.endswith(("/paste_loader.py", "/conf/text.py"))
     ]
     return not loaders or any(not _of_python(frame.filename) for frame in inner[loaders[-1] + 1 :])
 

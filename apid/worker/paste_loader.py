@@ -22,6 +22,7 @@ from typing import Any
 
 from paste.deploy import loadwsgi
 
+from apid.conf import text
 from apid.errors import PipelineError
 
 LOG = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class TrackedLoader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # PasteDeploy
     """Paste's loader of one ini file.
 
     Raises:
-        OSError, UnicodeDecodeError, configparser.Error: the file cannot be read.
+        OSError, TextError, configparser.Error: the file cannot be read.
     """
 
     def __init__(self, path: str, tracker: Tracker) -> None:
@@ -114,9 +115,9 @@ class TrackedLoader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # PasteDeploy
         defaults = {"here": _literal(str(Path(path).parent)), "__file__": _literal(path)}
         self.parser = loadwsgi.NicerConfigParser(path, defaults=defaults)
         self.parser.optionxform = str
-        text = Path(path).read_text(encoding="utf-8")
-        self.parser.read_string(text, source=path)
-        self._lines = _section_lines(text)
+        content = text.read(path)
+        self.parser.read_string(content, source=path)
+        self._lines = _section_lines(content)
         self._options = {name: set(values) for name, values in _sections_alone(self.parser).items()}
 
     def update_defaults(self, new_defaults: dict[str, str], overwrite: bool = True) -> None:
@@ -207,9 +208,9 @@ def _sections_alone(parser: Any) -> dict[str, dict[str, str]]:
     return dict(parser._sections)  # noqa: SLF001 - ConfigParser's public views all mix the defaults in
 
 
-def _section_lines(text: str) -> dict[str, int]:
+def _section_lines(content: str) -> dict[str, int]:
     lines: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(content.split("\n"), 1):
         if match := _SECTION_LINE.match(line):
             lines.setdefault(match[1], number)
     return lines

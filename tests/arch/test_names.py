@@ -40,7 +40,6 @@ EXTERNAL = {
     "SA_ONSTACK": "sigaction(2)",
     "SK_MEMINFO_DROPS": "sock_diag(7)",
     "SQLITE_BUSY_SNAPSHOT": "SQLite",
-    "TIME_WAIT": "RFC 9293",
     "WebDriver": "W3C",
     "admin_v1": "an example in an ini",
     "api_v1": "an example in an ini",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from apid.errors import ConfigError
 from apid.posix import processes, systemd
-from apid.posix.pidfile import PidFile
+from apid.posix.pidfile import PidFile, holder
 
 
 def test_a_pid_file_holds_the_pid_and_goes_with_it(tmp_path):
@@ -24,22 +25,97 @@ def test_a_pid_file_holds_the_pid_and_goes_with_it(tmp_path):
     one.remove()
 
 
-def test_a_stale_or_senseless_one_is_replaced(tmp_path):
+@pytest.mark.parametrize("text", ["alive", "0", "-1", "1", "9" * 23, "not a number", "", "\0\xff", "x" * 100_000])
+def test_a_stale_or_senseless_one_is_replaced(tmp_path, text):
+    """A number says nothing: in a container that starts again any other process has it."""
     path = tmp_path / "pid"
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-    for text in [f"{process.pid}\n", "not a number", ""]:
-        path.write_text(text)
-        PidFile(str(path)).remove()
-        assert not path.exists()
+    path.write_text(str(os.getppid()) if text == "alive" else text, encoding="latin-1")
+    one = PidFile(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    one.remove()
+    assert not path.exists()
 
 
-def test_one_that_belongs_to_a_living_process_is_respected(tmp_path):
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    dear, path = tmp_path / "dear", tmp_path / "pid"
+    dear.write_text("dear")
+    path.symlink_to(dear)
+    (tmp_path / f"pid.{os.getpid()}").symlink_to(dear)
+    one = PidFile(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.is_symlink()
+    one.remove()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["dear"]
+    assert dear.read_text() == "dear"
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_what_is_no_file_is_named_and_left(tmp_path, kind):
     path = tmp_path / "pid"
-    path.write_text(f"{os.getppid()}\n")
-    with pytest.raises(ConfigError, match=f"pid_file: .* belongs to the running process {os.getppid()}"):
+    path.mkdir() if kind == "directory" else os.mkfifo(path)
+    with pytest.raises(ConfigError, match=rf"pid_file: cannot write {path}: "):
         PidFile(str(path))
-    assert path.read_text() == f"{os.getppid()}\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pid"]
+
+
+HOLD = """
+import os, sys
+from apid.posix.pidfile import PidFile, holder
+one = PidFile(sys.argv[1])
+if sys.argv[2] == "leaves a child":
+    if os.fork():
+        os._exit(0)
+    sys.stdout.close()
+elif sys.argv[2] == "execs":
+    os.set_inheritable(one.fd, True)
+    code = "import sys; from apid.posix.pidfile import PidFile, holder; PidFile(sys.argv[1], int(sys.argv[2])); print(); input()"
+    os.execv(sys.executable, [sys.executable, "-c", code, sys.argv[1], str(one.fd)])
+print(flush=True)
+input()
+"""
+
+
+@contextlib.contextmanager
+def held(path, how):
+    """A process that holds the pid file; `how` it came to that."""
+    command = [sys.executable, "-c", HOLD, str(path), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("how", ["plainly", "execs"])
+def test_one_that_a_running_daemon_holds_is_respected(tmp_path, how):
+    path = tmp_path / "pid"
+    with held(path, how) as process:
+        with pytest.raises(ConfigError, match=f"pid_file: .* belongs to the running process {process.pid}"):
+            PidFile(str(path))
+        assert path.read_text() == f"{process.pid}\n"
+        assert holder(str(path)) == process.pid
+    assert holder(str(path)) is None
+    PidFile(str(path)).remove()
+
+
+def test_the_child_of_a_daemon_that_is_gone_holds_nothing(tmp_path):
+    """A worker that drains after a kill -9 of its parent: the next start is not refused."""
+    path = tmp_path / "pid"
+    with held(path, "leaves a child") as process:
+        process.wait(10)
+        PidFile(str(path)).remove()
+
+
+@pytest.mark.parametrize("meanwhile", ["removed", "replaced"])
+def test_one_that_was_removed_or_replaced_is_known_as_such(tmp_path, meanwhile):
+    path = tmp_path / "pid"
+    one = PidFile(str(path))
+    assert one.is_at(str(path))
+    path.unlink()
+    if meanwhile == "replaced":
+        path.write_text(f"{os.getpid()}\n")
+    assert not one.is_at(str(path))
+    one.remove()
+    assert path.exists() == (meanwhile == "replaced")
 
 
 def test_one_that_another_took_over_is_left_to_it(tmp_path):

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from apid.conf import identity
 from apid.errors import ConfigError
 from apid.posix import processes, signals
 from tests.support.processes import wait_until
@@ -131,7 +132,7 @@ def test_privileges_are_dropped_for_good():
     nobody = pwd.getpwnam("nobody")
 
     def work():
-        processes.drop_privileges("nobody", None, 0o027)
+        processes.drop_privileges(identity.of("nobody", None), 0o027)
         try:
             os.setuid(0)
         except PermissionError:
@@ -147,16 +148,26 @@ def test_privileges_are_dropped_for_good():
     assert in_a_child(work) == (str([*ids, False, 0o027, False, 1]), 0)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.parametrize(("group", "gid"), [(None, 54321), ("54322", 54322)])
+def test_a_number_that_nobody_knows_is_a_user_in_no_other_group(group, gid):
+    def work():
+        processes.drop_privileges(identity.of("54321", group), None)
+        return os.getresuid(), os.getresgid(), os.getgroups()
+
+    assert in_a_child(work) == (str(((54321,) * 3, (gid,) * 3, [gid])), 0)
+
+
 @pytest.mark.parametrize(
     ("user", "group", "text"),
     [
-        ("no-such-user", None, "option user: there is no user 'no-such-user'"),
-        (None, "no-group", "option group: there is no group"),
+        ("no-such-user", None, "option user: no-such-user: there is no such user"),
+        (None, "no-group", "option group: no-group: there is no such group"),
     ],
 )
 def test_who_is_not_there_is_named(user, group, text):
     with pytest.raises(ConfigError, match=text):
-        processes.drop_privileges(user, group, None)
+        identity.of(user, group)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not")
@@ -164,7 +175,7 @@ def test_who_may_not_change_is_told():
     def work():
         os.setresuid(65534, 65534, 65534)
         try:
-            processes.drop_privileges("root", None, None)
+            processes.drop_privileges(identity.of("root", None), None)
         except ConfigError as error:
             return error
         return "it could"
@@ -175,5 +186,5 @@ def test_who_may_not_change_is_told():
 
 def test_numbers_name_users_too():
     me = str(os.getuid())
-    assert in_a_child(lambda: processes.drop_privileges(me, str(os.getgid()), None)) == ("None", 0)
+    assert in_a_child(lambda: processes.drop_privileges(identity.of(me, str(os.getgid())), None)) == ("None", 0)
     assert sys.platform == "linux"

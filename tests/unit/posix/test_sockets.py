@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 
 import pytest
 
 from apid.conf.settings import Address, Daemon, Http, Listener, Log, Paste, Settings
 from apid.errors import BindError
 from apid.parent.listeners import Listeners, stored_name
-from apid.posix import sockets
+from apid.posix import accept_queue, sockets
 
 
 def bind(address, inherited=None):
@@ -38,6 +39,23 @@ def test_it_does_not_block_and_does_not_share_its_port():
         assert sock.getblocking() is False
         port = sock.getsockname()[1]
         with pytest.raises(BindError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            bind(tcp(port=port))
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_port_that_the_kernel_lent_to_a_client_is_explained(ended):
+    """A fresh port of the ephemeral range: open, or in TIME_WAIT for a minute because the client closed first."""
+    with bind(tcp()) as listening, socket.create_connection(listening.getsockname()) as client:
+        listening.setblocking(True)
+        accepted, _ = listening.accept()
+        with accepted:
+            port = client.getsockname()[1]
+            if ended:
+                client.close()
+                assert accepted.recv(1) == b""
+        with pytest.raises(
+            BindError, match=r"Address already in use \(no process listens there: .*ip_local_reserved_ports"
+        ):
             bind(tcp(port=port))
 
 
@@ -132,8 +150,18 @@ def settings(**listeners):
     return Settings(Daemon(workers=1), Http(), Log(), made)
 
 
-def test_listeners_bind_all_or_nothing(tmp_path):
-    listeners = Listeners()
+def keys(places):
+    return [key for mine in places.values() for key in mine]
+
+
+@pytest.fixture
+def listeners():
+    made = Listeners()
+    yield made
+    made.close()
+
+
+def test_listeners_bind_all_or_nothing(listeners, tmp_path):
     with bind(tcp()) as taken:
         wanted = settings(main=[unix(tmp_path / "a")], admin=[tcp(port=taken.getsockname()[1])])
         with pytest.raises(BindError):
@@ -142,21 +170,185 @@ def test_listeners_bind_all_or_nothing(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_listeners_keep_what_is_wanted_and_close_the_rest(tmp_path):
-    listeners = Listeners()
+def test_listeners_keep_what_is_wanted_and_close_the_rest(listeners, tmp_path):
     first = settings(main=[tcp(), unix(tmp_path / "a")], admin=[tcp()])
-    assert len(listeners.bind(first)) == 3, "port 0 of two listeners are two sockets"
-    ports = {sock.getsockname()[1] for _, sock in listeners.items() if sock.family == socket.AF_INET}
+    places, new = listeners.bind(first)
+    assert len(new) == 3, "port 0 of two listeners are two sockets"
+    ports = {one.sock.getsockname()[1] for _, one in listeners.items() if one.sock.family == socket.AF_INET}
     assert len(ports) == 2
     second = settings(main=[tcp()])
-    assert listeners.bind(second) == [], "the same address is the same socket"
-    gone = listeners.keep([second])
+    kept, new = listeners.bind(second)
+    assert new == [], "the same address is the same socket"
+    assert [one.name for one in listeners.serving(first, places).listeners] == ["main", "admin"]
+    assert [one.name for one in listeners.serving(first, kept).listeners] == ["main"]
+    gone = listeners.keep(keys(kept))
     assert sorted(gone) == sorted({*map(str, [unix(tmp_path / "a")]), "admin/127.0.0.1:0"})
     assert not (tmp_path / "a").exists()
-    assert [one.name for one in listeners.only_bound(first).listeners] == []
-    assert [one.name for one in listeners.only_bound(second).listeners] == ["main"]
     listeners.close()
     assert listeners.keys() == []
+
+
+def test_port_0_given_twice_is_two_sockets_that_stay(listeners):
+    first, _ = listeners.bind(settings(main=[tcp(), tcp()], admin=[tcp()]))
+    assert len(set(first["main"].values())) == 2
+    more, new = listeners.bind(settings(main=[tcp(), tcp(), tcp()], admin=[tcp()]))
+    assert len(new) == 1
+    assert more["main"].items() > first["main"].items()
+    assert more["admin"] == first["admin"]
+    fewer, new = listeners.bind(settings(main=[tcp()]))
+    assert new == []
+    assert list(fewer["main"].values()) == list(first["main"].values())[:1]
+
+
+def test_a_host_name_stands_for_all_its_addresses(listeners, monkeypatch):
+    """At one port, also when that is 0; an address of IPv6 that this machine does not have is passed over."""
+    resolves_to(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.1", "2001:db8::1")
+    places, _ = listeners.bind(settings(main=[tcp("api.test"), tcp("api.test")]))
+    hosts = [address.rpartition(":")[::2] for address in places["main"].values()]
+    assert [host for host, _ in hosts] == ["127.0.0.1", "127.0.0.2"] * 2
+    assert hosts[0][1] == hosts[1][1] != hosts[2][1] == hosts[3][1]
+    fixed, _ = listeners.bind(settings(main=[tcp("api.test", int(free_port()))]))
+    assert len(fixed["main"]) == 2
+
+
+def test_the_port_of_the_first_address_may_be_taken_at_the_second(listeners, monkeypatch):
+    resolves_to(monkeypatch, "127.0.0.1", "127.0.0.2")
+    first, _ = listeners.bind(settings(main=[tcp("127.0.0.1")]))
+    port = int(next(iter(first["main"].values())).rpartition(":")[2])
+    with bind(tcp("127.0.0.2", port)):
+        places, _ = listeners.bind(settings(main=[tcp("api.test")]))
+    assert len(places["main"]) == 2
+
+
+@pytest.mark.parametrize("hosts", [["192.0.2.1", "127.0.0.1"], ["2001:db8::1"], ["2001:db8::1", "2001:db8::2"]])
+def test_an_address_of_a_name_that_cannot_be_had_is_refused(listeners, monkeypatch, hosts):
+    """IPv4, or nothing that is left: then the name is wrong, or the machine."""
+    resolves_to(monkeypatch, *hosts)
+    with pytest.raises(BindError, match="Cannot assign requested address"):
+        listeners.bind(settings(main=[tcp("api.test")]))
+    assert listeners.keys() == []
+
+
+def test_a_name_and_its_address_are_one_socket(listeners, monkeypatch):
+    resolves_to(monkeypatch, "127.0.0.1")
+    port = free_port()
+    by_name, _ = listeners.bind(settings(main=[tcp("api.test", port)]))
+    by_number, new = listeners.bind(settings(main=[tcp("127.0.0.1", port)]))
+    assert new == []
+    assert by_name == by_number
+    with pytest.raises(BindError, match=rf"cannot listen on 127.0.0.1:{port}: .* given twice"):
+        listeners.bind(settings(main=[tcp("api.test", port)], admin=[tcp("127.0.0.1", port)]))
+
+
+def test_a_name_server_that_is_away_fails_no_reload(listeners, monkeypatch, caplog):
+    resolves_to(monkeypatch, "127.0.0.1")
+    wanted = settings(main=[tcp("api.test", free_port())])
+    before, _ = listeners.bind(wanted)
+
+    def away(*_, **__):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", away)
+    after, new = listeners.bind(wanted)
+    assert (after, new) == (before, [])
+    assert "keeps the addresses that it had" in caplog.text
+    with pytest.raises(BindError, match=r"'other.test' is no address \(.*Temporary failure"):
+        listeners.bind(settings(main=[tcp("other.test", 80)]))
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def resolves_to(monkeypatch, *hosts):
+    """Let the name api.test have these addresses; everything else resolves as ever."""
+    real = socket.getaddrinfo
+
+    def resolve(host, *args, **more):
+        if host != "api.test":
+            return real(host, *args, **more)
+        return [found for one in hosts for found in real(one, *args, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+def test_a_file_that_was_removed_is_bound_again(listeners, tmp_path):
+    wanted = settings(main=[unix(tmp_path / "a")])
+    first, _ = listeners.bind(wanted)
+    (tmp_path / "a").unlink()
+    second, new = listeners.bind(wanted)
+    assert list(second["main"]) == new != list(first["main"])
+    (sock,) = listeners.of(second["main"])
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "a"))
+        sock.accept()[0].close()
+    listeners.close(new)
+    assert not (tmp_path / "a").exists(), "as it was, for a change that fails"
+    assert listeners.of(first["main"])
+
+
+def test_who_waits_in_the_queue_of_a_removed_file_is_served_first(listeners, tmp_path):
+    wanted = settings(main=[unix(tmp_path / "a")])
+    listeners.bind(wanted)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "a"))
+        (tmp_path / "a").unlink()
+        second, _ = listeners.bind(wanted)
+        new, old = listeners.of(second["main"])
+        listeners.keep(keys(second))
+        assert [name for name, _ in listeners.stored()] == [stored_name(f"unix:{tmp_path / 'a'}")]
+        old.accept()[0].close()
+    third, _ = listeners.bind(wanted)
+    assert listeners.of(third["main"]) == [new], "nobody can come to the old one any more"
+    assert len(listeners.keep(keys(third))) == 1
+    assert (tmp_path / "a").exists(), "it is the other socket's"
+
+
+def test_a_file_that_another_daemon_has_taken_is_left_to_it(listeners, tmp_path):
+    wanted = settings(main=[unix(tmp_path / "a")])
+    listeners.bind(wanted)
+    (tmp_path / "a").unlink()
+    with bind(unix(tmp_path / "a")) as other:
+        with pytest.raises(BindError, match="another process listens there"):
+            listeners.bind(wanted)
+        listeners.close()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "a"))
+            other.accept()[0].close()
+
+
+def test_a_configuration_changes_sockets_that_are_bound_already(listeners, tmp_path):
+    wanted = settings(main=[tcp(), unix(tmp_path / "a")])
+    places, _ = listeners.bind(wanted)
+    sock, _ = listeners.of(places["main"])
+    listeners.tune(places, Daemon(workers=1, backlog=7, tcp_keepidle=33, umask=0o117))
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 33
+    assert accept_queue.look(sock).limit == 7
+    assert stat.filemode((tmp_path / "a").stat().st_mode) == "srw-rw----"
+    listeners.tune(places, Daemon(workers=1, backlog=9, tcp_keepidle=0))
+    assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert accept_queue.look(sock).limit == 9
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o777 & ~mask
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "nothing"])
+def test_the_mode_of_what_lies_there_instead_is_left_alone(tmp_path, planted):
+    path, dear = tmp_path / "a", tmp_path / "dear"
+    dear.write_text("")
+    dear.chmod(0o600)
+    with bind(unix(path)):
+        file = sockets.file_of(str(path))
+        path.unlink()
+        if planted == "link":
+            path.symlink_to(dear)
+        elif planted == "file":
+            dear.rename(path)
+            dear = path
+        sockets.set_mode(str(path), file, 0)
+    assert stat.S_IMODE(dear.stat().st_mode) == 0o600
 
 
 def test_a_stored_name_is_one_that_systemd_takes():

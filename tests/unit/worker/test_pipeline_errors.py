@@ -235,4 +235,10 @@ def test_files_that_cannot_be_read(tmp_path):
     assert str(error(path)) == f"{path}: the file cannot be read: No such file or directory"
     assert str(error(str(tmp_path))) == f"{tmp_path}: the file cannot be read: Is a directory"
     (tmp_path / "latin.ini").write_bytes(b"[app:main]\nuse = call:x:y\nname = Zo\xeb\n")
-    assert str(error(str(tmp_path / "latin.ini"))).startswith(f"{tmp_path}/latin.ini: the file is not UTF-8: ")
+    assert str(error(str(tmp_path / "latin.ini"))).startswith(f"{tmp_path}/latin.ini: line 3: the byte 0xeb is not ")
+    (tmp_path / "bom.ini").write_bytes(b"\xef\xbb\xbf[app:main]\nuse = call:x:y\n")
+    assert str(error(str(tmp_path / "bom.ini"))).startswith(
+        f"{tmp_path}/bom.ini: line 1: the file begins with a byte order mark"
+    )
+    (tmp_path / "uses.ini").write_text("[app:main]\nuse = config:bom.ini\n")
+    assert "a file that it uses: line 1: the file begins with" in str(error(str(tmp_path / "uses.ini")))

@@ -1,0 +1,120 @@
+"""Whether a configuration could listen where it says, for --check-config; a running daemon notices nothing of it.
+
+An address that the daemon of this configuration holds already is what a check before a reload meets. That daemon is known by the
+control socket and the pid file, and in the preflight of an upgrade it is the one that asks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from pathlib import Path
+
+from apid.conf import listener as options
+from apid.conf.settings import Address, Listener, Settings
+from apid.errors import BindError
+from apid.posix import occupants, pidfile, sockets
+
+
+@dataclasses.dataclass(slots=True)
+class Findings:
+    """What is wrong, one line each with option and place; and what may be wrong."""
+
+    errors: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def examine(settings: Settings, asker: int | None) -> Findings:
+    """Try each address; nothing listens meanwhile.
+
+    Args:
+        settings: as loaded.
+        asker: pid of the daemon that wants to become this program; None outside of a preflight.
+    """
+    found = Findings()
+    daemon = _Daemon.of(settings, asker)
+    for one in settings.listeners:
+        for address in one.addresses:
+            try:
+                endpoints = sockets.resolve(address)
+                for endpoint in endpoints:
+                    _examine(endpoint, daemon, found, _place(settings, one), spare=len(endpoints) > 1)
+            except BindError as error:
+                found.errors.append(f"{_place(settings, one)}: {error}")
+    path = settings.daemon.control_socket
+    if path and Path(path).exists() and sockets.file_of(path) is None:
+        where = _origin(settings, "control_socket")
+        found.errors.append(f"{where}: [DEFAULT] control_socket: {path} exists and is not a socket")
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Daemon:
+    """The running daemon of a configuration, as far as it can be known.
+
+    Attributes:
+        pids: of its parent.
+        lives: there is one, though this user may not look at it.
+        named: the configuration says how to find it.
+    """
+
+    pids: frozenset[int]
+    lives: bool
+    named: bool
+
+    @classmethod
+    def of(cls, settings: Settings, asker: int | None) -> _Daemon:
+        control, pid_file = settings.daemon.control_socket, settings.daemon.pid_file
+        listening = occupants.of_unix(control) if control else set[int]()
+        holder = pidfile.holder(pid_file) if pid_file else None
+        known = {asker, holder, *(occupants.processes(listening) if listening else ())} - {None}
+        return cls(frozenset(pid for pid in known if pid), bool(listening or known), bool(control or pid_file))
+
+
+def _examine(endpoint: Address, daemon: _Daemon, found: Findings, place: str, *, spare: bool) -> None:
+    """Try one; `spare`: the name that it comes from has others."""
+    if endpoint.kind == "fd":
+        return  # handed over at the start only
+    exact = occupants.of_unix(endpoint.path) if endpoint.kind == "unix" else set[int]()
+    if endpoint.kind == "tcp" and endpoint.port:
+        exact = occupants.of_tcp(endpoint.host, endpoint.port)
+    if exact and all(daemon.pids & occupants.processes({inode}) for inode in exact):
+        return
+    try:
+        sockets.probe(endpoint)
+    except BindError as error:
+        reason = getattr(error.__cause__, "errno", None)
+        if reason != errno.EADDRINUSE:
+            skipped = spare and ":" in endpoint.host and reason in sockets.NO_IPV6
+            (found.notes if skipped else found.errors).append(f"{place}: {error}")
+            return
+        inodes = exact
+        if endpoint.kind == "tcp":
+            inodes = occupants.of_tcp(endpoint.host, endpoint.port, overlapping=True)
+        text, only_a_note = _blame(occupants.processes(inodes), daemon)
+        (found.notes if only_a_note and exact else found.errors).append(f"{place}: {error}{text}")
+
+
+def _blame(pids: set[int], daemon: _Daemon) -> tuple[str, bool]:
+    """What to say of those who hold an address; and whether they may be the daemon that this configuration is for."""
+    names = sorted((not occupants.command(pid).startswith("apid: "), pid) for pid in pids)
+    if not names:
+        return ", presumably by the running daemon" if daemon.lives else "", daemon.lives
+    foreign, pid = names[0]
+    text = f", by process {pid} ({occupants.command(pid)})"
+    if foreign or daemon.named:
+        return text, False
+    return f"{text}; without control_socket and pid_file it is not known whether it is the daemon of this file", True
+
+
+def _place(settings: Settings, one: Listener) -> str:
+    if one.name != "main":
+        group = options.PREFIX + one.name
+        return f"{_origin(settings, f'{group}.bind')}: [{group}] bind"
+    given = [name for name in ("bind", "bind_port", "bind_host") if _origin(settings, name) != "default"]
+    name = given[0] if given else "bind_port"
+    return f"{_origin(settings, name)}: [DEFAULT] {name}"
+
+
+def _origin(settings: Settings, name: str) -> str:
+    return next((origin for option, _, origin in settings.sources if option == name), "default")
