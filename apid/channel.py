@@ -104,11 +104,6 @@ class Drain:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DrainSoon:
-    """Parent: a stop comes after drain_delay; answer the health check with 503 from now on."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Reopen:
     """Parent: open the log files anew."""
 
@@ -130,13 +125,11 @@ class Dumped:
     """Worker: the stacks are in the log."""
 
 
-Message = (
-    Ready | BootFailed | RecycleAsked | Draining | DrainDone | Drain | DrainSoon | Reopen | Reopened | Dump | Dumped
-)
+Message = Ready | BootFailed | RecycleAsked | Draining | DrainDone | Drain | Reopen | Reopened | Dump | Dumped
 
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
-    for cls in (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Drain, DrainSoon, Reopen, Reopened, Dump, Dumped)
+    for cls in (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Drain, Reopen, Reopened, Dump, Dumped)
 }
 
 

@@ -98,6 +98,7 @@ RETIRED = ROWS - 1
 """The row in which the parent adds up what ended workers had counted."""
 
 _EPOCH = 0  # cell of the retired row: odd while a row is being folded into it
+_LEAVING = 1  # cell of the retired row: 1 while the daemon leaves
 
 FLIGHTS = 256
 FLIGHT_LINE = 136
@@ -265,6 +266,8 @@ class Scoreboard:
         self._map = mmap.mmap(fd, _SIZE)
         self._memory = memoryview(self._map)
         self.bulletin = self._memory[_BULLETIN:]
+        at = _FIRST_ROW + RETIRED * _ROW + _LEAVING * 8
+        self._leaving = self._memory[at : at + 8].cast("Q")
 
     @classmethod
     def create(cls) -> Scoreboard:
@@ -285,6 +288,15 @@ class Scoreboard:
             return None
         board = cls(fd)
         return board if int.from_bytes(board._memory[0:8], "little") == LAYOUT else None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the daemon as a whole leaves; the parent writes it, every worker of every generation reads it."""
+        return bool(self._leaving[0])
+
+    @leaving.setter
+    def leaving(self, value: bool) -> None:
+        self._leaving[0] = value
 
     def row(self, index: int) -> Row:
         """Return row `index`; 0 <= index < ROWS."""

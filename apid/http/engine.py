@@ -61,8 +61,8 @@ class Engine:
         self._pool = Pool(self._hub, settings.pool_size)
         self._shared = Shared(self._hub, self._pool, row, settings)
         self._listeners: list[tuple[Listener, Any]] = []
-        self._draining_soon = False
-        self._environ = {**environ, "apid.draining": lambda: self._draining_soon, "wsgi.multiprocess": multiprocess}
+        draining = {"apid.worker_draining": lambda: self._shared.draining}
+        self._environ = {**environ, **draining, "wsgi.multiprocess": multiprocess}
         self._hub.gauge = self._shared.gauge
         log.set_request_id_source(_request_id)
         self._pool.on_full = self._pool.on_room = self._kick
@@ -152,10 +152,6 @@ class Engine:
         """Whether any of its listeners may still accept."""
         return not all(listener.closed for listener, _ in self._listeners)
 
-    def drain_soon(self) -> None:
-        """Let `apid.draining` turn true; everything else goes on."""
-        self._draining_soon = True
-
     def drain(self, deadline: float, *, successor: bool, listeners: Collection[str] = ()) -> list[str]:
         """Stop accepting, finish what is in flight; blocks the calling green thread.
 
@@ -169,7 +165,7 @@ class Engine:
         """
         shared = self._shared
         until = time.monotonic() + deadline
-        self._draining_soon = shared.draining = shared.closing = True
+        shared.draining = shared.closing = True
         shared.accepting = False
         shared.count()
         for listener, _ in self._listeners:

@@ -149,7 +149,7 @@ def _commit(state: State, change: Change, now: float) -> list[Action]:
     state.phase = Phase.RUNNING
     state.backoffs = {slot: Backoff() for slot in range(state.wanted)}
     text = f"generation {change.generation} is ready ({change.wanted} workers)"
-    actions: list[Action] = [events.Commit(change.generation)]
+    actions: list[Action] = [events.Commit(change.generation), events.Leave(False)]
     for child in state.children:
         if child.generation != change.generation:
             actions += dismiss(state, child, Cause.RELOAD, now, successor=True)

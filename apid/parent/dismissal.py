@@ -56,7 +56,7 @@ def quiesce(state: State, was: Phase, who: int | None, now: float) -> list[Actio
         text, going = "quiesced already", []
     else:
         text, going = "quiescing: workers drain, sockets stay open; HUP brings workers back", list(state.children)
-    actions: list[Action] = [Say(logging.INFO, text)]
+    actions: list[Action] = [Say(logging.INFO, text), events.Leave(True)]
     for child in going:
         actions += dismiss(state, child, Cause.STOP, now, successor=True)
     actions += [events.Reply(one, False, "the daemon was quiesced") for one, _ in state.scalers]

@@ -113,6 +113,8 @@ class Effects:
                 self._discard(action.generation)
             case events.Unlisten():
                 self.listeners.close()
+            case events.Leave():
+                self.board.leaving = action.leaving
             case events.Retire():
                 self._retire(action)
             case events.Reply() if self.control:

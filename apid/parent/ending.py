@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 
-from apid import channel
 from apid.errors import ExitCode
 from apid.parent import change_steps, events
 from apid.parent.dismissal import dismiss
@@ -32,7 +31,7 @@ def begin(state: State, was: Phase, now: float) -> list[Action]:
     actions += [events.Reply(who, False, "the daemon was told to stop") for who, _ in state.scalers]
     state.scalers.clear()
     if was not in (Phase.LEAVING, Phase.STOPPING):
-        actions.append(events.Announce("stopping"))
+        actions += [events.Leave(True), events.Announce("stopping")]
     if state.phase is Phase.LEAVING:
         if state.daemon.drain_delay <= 0:
             state.phase = Phase.STOPPING
@@ -40,8 +39,7 @@ def begin(state: State, was: Phase, now: float) -> list[Action]:
         state.leave_at = now + state.daemon.drain_delay
         text = f"stopping: the health check fails from now on; workers drain in {state.daemon.drain_delay:g} s"
         actions.append(Say(logging.INFO, text))
-        soon: list[Action] = [events.Tell(c.pid, channel.DrainSoon()) for c in state.children if c.stage is Stage.READY]
-        return actions + soon
+        return actions
     if state.phase is Phase.STOPPING:
         return actions + drain_all(state, now)
     return actions + _halt(state, now)

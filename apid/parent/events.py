@@ -235,6 +235,13 @@ class Unlisten:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Leave:
+    """Let every worker know whether the daemon leaves, which is another fact than that a worker does: health checks tell it."""
+
+    leaving: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Retire:
     """A worker has ended: fold its counters, free its row, log its cause."""
 
@@ -298,6 +305,7 @@ Action = (
     | Commit
     | Discard
     | Unlisten
+    | Leave
     | Retire
     | Reply
     | Say

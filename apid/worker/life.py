@@ -65,7 +65,12 @@ class Life:
         self._engine = Engine(
             settings.http,
             ticket.row,
-            environ={"apid.offload": offload, "apid.worker": self._identity(), "apid.status": Status(ticket)},
+            environ={
+                "apid.offload": offload,
+                "apid.worker": self._identity(),
+                "apid.status": Status(ticket),
+                "apid.draining": lambda: ticket.board.leaving,
+            },
             multiprocess=not self._inline,
         )
 
@@ -120,6 +125,7 @@ class Life:
                 packet = b""
             if not packet:
                 LOG.warning("the parent is gone: draining")
+                self._ticket.board.leaving = True  # nobody else is left to say it
                 daemon = self._ticket.settings.daemon
                 self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=False))
                 return
@@ -132,8 +138,6 @@ class Life:
         match message:
             case channel.Drain():
                 self._leave_with(message)
-            case channel.DrainSoon():
-                self._engine.drain_soon()
             case channel.Reopen():
                 self._reopen()
             case channel.Dump():
@@ -178,8 +182,8 @@ class Life:
             return
         LOG.info("received SIGTERM: draining")
         daemon = self._ticket.settings.daemon
-        if self._inline and daemon.drain_delay:
-            self._engine.drain_soon()
+        if self._inline:
+            self._ticket.board.leaving = True
             eventlet.sleep(daemon.drain_delay)
         self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=not self._inline))
 

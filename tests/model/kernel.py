@@ -60,6 +60,7 @@ class Kernel:
         self.next_pid = 100
         self.committed = 1
         self.listening = True
+        self.leaving = False
         self.turn()
 
     # ---- what happens ----
@@ -180,6 +181,8 @@ class Kernel:
                 assert action.generation != self.committed
             case events.Unlisten():
                 self.listening = False
+            case events.Leave():
+                self.leaving = action.leaving
             case events.Reply():
                 self.replies.setdefault(action.who, []).append(action)
                 assert len(self.replies[action.who]) <= self.asked[action.who], f"{action.who} was answered twice"
@@ -253,6 +256,8 @@ class Kernel:
     def check(self) -> None:
         """After each turn."""
         state = self.state
+        leaves = state.phase is Phase.QUIESCED or (ending(state.phase) and state.phase is not Phase.ENDED)
+        assert self.leaving == leaves or self.code is not None, "health checks tell something else than the phase"
         assert {child.pid for child in state.children} == {
             one.pid for one in self.processes.values() if one.kind == "worker"
         }, "the plan and the kernel disagree about who is there"

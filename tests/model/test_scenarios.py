@@ -79,7 +79,7 @@ def test_a_reload_has_its_steps_in_order_and_its_verdict(kernel):
     second.ready = True
     kernel.say(second.pid, channel.Ready())
     kinds = [type(one) for one in kernel.turn() if not isinstance(one, events.Say)]
-    assert kinds == [events.Commit, events.DrainWorker, events.DrainWorker, events.Announce]
+    assert kinds == [events.Commit, events.Leave, events.DrainWorker, events.DrainWorker, events.Announce]
     old = kernel.workers(draining=True)
     kernel.say(old[0].pid, channel.Draining())
     kernel.turn()
