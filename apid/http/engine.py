@@ -178,17 +178,21 @@ class Engine:
             eventlet.sleep(LOOK)
         return self._cut()
 
+    def lose(self) -> list[str]:
+        """Count the requests in flight as cut, for they are about to be lost; returns a text for each."""
+        texts = [
+            _describe(conn) for conn in self._shared.connections if conn.exchange is not None or conn.head is not None
+        ]
+        self._shared.row.cells[scoreboard.CUT] += len(texts)
+        return texts
+
     def _cut(self) -> list[str]:
-        texts = []
         for listener, server in self._listeners:
             if not listener.closed:
                 server.kill()
+        texts = self.lose()
         for conn in list(self._shared.connections):
-            exchange = conn.exchange
-            if exchange is not None or conn.head is not None:
-                texts.append(_describe(conn))
-                self._shared.row.cells[scoreboard.CUT] += 1
-            if not self._throw(exchange, Cut):
+            if not self._throw(conn.exchange, Cut):
                 conn.end()
         return texts
 

@@ -35,6 +35,8 @@ class Child:
     stalled: bool = False
     reason: str = ""
     """What it said of its failed boot."""
+    accounted: bool = False
+    """It has named the requests that are lost with it, or said that there are none."""
 
     def turn(self, turn: Turn) -> None:
         """Go on in the table of `lifecycle`."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from apid.conf.settings import Address, Listener, Settings
-from apid.posix import sockets
+from apid.posix import accept_queue, sockets
 
 LOG = logging.getLogger(__name__)
 
@@ -126,6 +126,10 @@ class Listeners:
                 with contextlib.suppress(OSError):
                     os.unlink(key.removeprefix("unix:"))
             sock.close()
+
+    def waiting(self) -> int:
+        """How many connections wait for an accept, in all queues; of UNIX sockets one each at most."""
+        return sum(map(accept_queue.waiting, self._bound.values()))
 
     def statistics(self) -> dict[str, str]:
         """Where each one really listens."""

@@ -124,7 +124,7 @@ class Loop:
             if signum != signal.SIGCHLD:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
-        exits += [events.Exited(pid, code) for pid, code in processes.reap()]
+        exits += [events.Exited(pid, code, self.effects.in_flight(pid)) for pid, code in processes.reap()]
         return exits, asked
 
     def _hear(self, pid: int) -> list[Event]:

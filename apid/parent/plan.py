@@ -92,6 +92,10 @@ class Plan:
                 return self._beat(event, now)
             case events.LogsReopened():
                 return polls.answered_by_parent(self.state, event.error)
+            case events.Queued():
+                return ending.looked(state, event, now)
+            case events.Abandoned():
+                return ending.abandoned(state, event)
             case events.Prepared() | events.Failed() | events.TrialStarted():
                 return change_steps.note(state, event, now)
             case events.Tick():
@@ -124,6 +128,8 @@ class Plan:
     def _spawn_failed(self, event: events.SpawnFailed, now: float) -> list[Action]:
         state = self.state
         state.pending.discard((event.slot, event.generation))
+        if state.rescuing():
+            return [Say(logging.ERROR, f"cannot fork a worker: {event.reason}"), *ending.close(state, now)]
         if state.change is not None and event.generation == state.change.generation:
             return change_steps.fail(state, f"cannot fork a worker: {event.reason}", now)
         pause = max(1.0, state.backoff(event.slot).died(now, 0.0))
@@ -154,15 +160,27 @@ class Plan:
                     return [Say(logging.ERROR, message.reason, _triple(child), message.detail)]
             case channel.RecycleAsked():
                 child.asked = message.cause
-            case channel.DrainDone() if message.cut:
-                state.cut += len(message.cut) if is_ending(state.phase) else 0
-                text = "the drain deadline cut: " + "; ".join(message.cut)
-                return [Say(logging.WARNING, text, _triple(child))]
+            case channel.DrainDone():
+                child.accounted = True
+                return self._lost(child, message)
             case channel.Draining():
                 return polls.deaf(state, child)
             case channel.Reopened() | channel.Dumped():
                 return polls.answered(state, child, message)
         return []
+
+    def _lost(self, child: Child, message: channel.DrainDone) -> list[Action]:
+        """A worker has named the requests that end with it."""
+        if not message.cut:
+            return []
+        self.state.cut += len(message.cut) + message.more if is_ending(self.state.phase) else 0
+        who = (
+            "the drain deadline"
+            if child.stage is Stage.DRAINING and self.state.phase is not Phase.HALTING
+            else "the stop now"
+        )
+        more = [f"and {message.more} more"] if message.more else []
+        return [Say(logging.WARNING, f"{who} cut: {'; '.join([*message.cut, *more])}", _triple(child))]
 
     def _ready(self, child: Child, now: float) -> list[Action]:
         if child.stage is not Stage.BOOTING:
@@ -204,12 +222,15 @@ class Plan:
         state.ends[cause] = state.ends.get(cause, 0) + 1
         state.last_end[child.slot] = cause
         state.recycling = 0 if state.recycling == child.pid else state.recycling
+        lost = () if child.accounted else event.lost
         actions: list[Action] = [
-            events.Retire(child.pid, child.slot, child.generation, child.row, cause, child.reason),
+            events.Retire(child.pid, child.slot, child.generation, child.row, cause, child.reason, lost),
             *polls.lost(state, child),
         ]
         if is_ending(state.phase):
-            return actions
+            state.cut += len(lost)
+            # a stop that raises workers for what is queued does not wait for them to learn how to boot
+            return actions + (ending.close(state, now) if state.rescuing() and stage is Stage.BOOTING else [])
         if state.change is not None and child.generation == state.change.generation:
             if stage is Stage.BOOTING:
                 actions += change_steps.fail(state, child.reason or cause, now)
@@ -245,8 +266,7 @@ class Plan:
         actions += change_steps.overdue(state, now)
         actions += polls.overdue(state, now)
         if state.phase is Phase.LEAVING and now >= state.leave_at:
-            state.phase = Phase.STOPPING
-            actions += ending.drain_all(state, now)
+            actions += ending.close(state, now)
         if state.phase is Phase.STARTING and 0 < state.daemon.startup_timeout <= now - state.started:
             if state.ever_ready:
                 actions += self._started("some workers are still missing")
@@ -270,7 +290,7 @@ class Plan:
             Cause.BOOT: f"{child.reason}: killed",
         }.get(child.cause, "did not leave in time: killed")
         if child.stage is Stage.DRAINING:
-            self.state.cut += is_ending(self.state.phase)
+            self.state.killed += self.state.phase is Phase.STOPPING
         was_booting = child.stage is Stage.BOOTING
         child.turn(Turn.KILL)
         actions: list[Action] = [Say(logging.ERROR, text, _triple(child)), events.Kill(child.pid, signal.SIGKILL)]
@@ -284,6 +304,11 @@ class Plan:
     def _reconcile(self, now: float) -> list[Action]:
         state = self.state
         actions = dismiss_strays(state, now)
+        if state.rescuing():
+            if state.complete(state.generation, state.wanted):
+                actions += ending.close(state, now)
+            else:
+                actions += self._fill(state.generation, state.wanted, now)
         if is_ending(state.phase):
             return actions + ending.finish(state)
         # Commit before forking, so that no worker is forked for a generation that the commit ends; and dismiss the surplus before

@@ -115,8 +115,14 @@ class State:
     ever_ready: bool = False
     boot_deaths: int = 0
     leave_at: float = 0.0
+    waiting: int | None = None
+    """Connections in the accept queues when a stop found no worker ready to answer them; None: it did not look."""
+    abandoning: bool = False
+    """The accept queues are being closed unanswered; how many connections that costs is known at once."""
     cut: int = 0
-    """Requests cut by a drain's deadline, this stop."""
+    """Requests and queued connections that this stop has lost."""
+    killed: int = 0
+    """Workers that this stop's drain had to kill."""
     exit_code: int = 0
     exit_reason: str = ""
     ends: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -141,6 +147,14 @@ class State:
     def complete(self, generation: int, wanted: int) -> bool:
         """Whether each of the seats 0..wanted-1 of a generation has a ready worker."""
         return self.ready(generation).issuperset(range(wanted))
+
+    def answering(self) -> bool:
+        """Whether any worker, of whichever generation, accepts connections."""
+        return any(child.stage is Stage.READY and child.cause != Cause.HUNG for child in self.children)
+
+    def rescuing(self) -> bool:
+        """Whether a stop raises workers for what waits in the accept queues."""
+        return self.phase is Phase.LEAVING and bool(self.waiting)
 
     def backoff(self, slot: int) -> Backoff:
         """The history of a slot."""

@@ -188,10 +188,14 @@ class Life:
         self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=not self._inline))
 
     def _now(self) -> None:
-        """Stop now: flush the logs and be gone; requests in flight are lost, which is what was asked for."""
+        """Stop now: name what is lost, flush the logs and be gone."""
+        lost = self._engine.lose()
+        self._say(channel.DrainDone(lost))
+        if self._inline and lost:
+            LOG.warning("the stop now cut: %s", scoreboard.in_words(lost))
         self._engine.close()
         logging.shutdown()
-        os._exit(ExitCode.OK)
+        os._exit(ExitCode.CUT if self._inline and lost else ExitCode.OK)
 
     def _say(self, message: channel.Message) -> None:
         if self._channel is not None:

@@ -32,6 +32,11 @@ class Process:
     kind: str = "worker"
     ready: bool = False
     draining: bool = False
+    stuck: bool = False
+    """It does not hear SIGQUIT."""
+    flights: int = 0
+    """Requests in flight; they are lost where it ends without having said what became of them."""
+    accounted: bool = False
     ended: int | None = None
     """Exit code of one that nobody has waited for yet."""
 
@@ -61,6 +66,8 @@ class Kernel:
         self.committed = 1
         self.listening = True
         self.leaving = False
+        self.queue = 0
+        self.lost = 0
         self.turn()
 
     # ---- what happens ----
@@ -88,13 +95,18 @@ class Kernel:
 
     def say(self, pid: int, message: channel.Message) -> None:
         """A child speaks."""
+        if isinstance(message, channel.DrainDone):
+            process = self.processes[pid]
+            process.accounted, process.flights = True, 0
+            self.lost += len(message.cut) + message.more if ending(self.state.phase) else 0
         self.exits.append(events.Said(pid, message))
 
     def end(self, process: Process, code: int) -> None:
         """A child ends; the parent is told at its next turn."""
         assert process.ended is None
         process.ended = code
-        self.exits.append(events.Exited(process.pid, code))
+        lost = () if process.accounted else tuple(f"GET /{number} 1.0 s" for number in range(process.flights))
+        self.exits.append(events.Exited(process.pid, code, lost))
 
     def turn(self) -> list[events.Action]:
         """One turn of the loop: what children said and their exits, then what was asked, then time."""
@@ -105,6 +117,7 @@ class Kernel:
         while queue and self.code is None:
             event = queue.popleft()
             if isinstance(event, events.Exited):
+                self.lost += len(event.lost) if ending(self.state.phase) else 0
                 self.gone.add(event.pid)
                 self.processes.pop(event.pid)
             self.log.append(event)
@@ -179,8 +192,10 @@ class Kernel:
                 assert serving == set(range(self.state.wanted)), "committed with other seats than the wanted ones"
             case events.Discard():
                 assert action.generation != self.committed
+            case events.LookAtQueues():
+                return [events.Queued(self.queue)]
             case events.Unlisten():
-                self.listening = False
+                return self.unlisten(action)
             case events.Leave():
                 self.leaving = action.leaving
             case events.Reply():
@@ -190,8 +205,27 @@ class Kernel:
                 # a trial that was sent SIGKILL need not be waited for
                 left = [one for one in self.processes.values() if one.ended is None or one.kind != TRIAL]
                 assert not left, "the parent ends before its children"
+                assert action.code or not self.lost, f"exit 0 after {self.lost} requests were lost"
                 self.code = action.code
         return []
+
+    def unlisten(self, action: events.Unlisten) -> list[events.Event]:
+        """Close the listeners: what waits there is lost unless a worker answers it."""
+        # those that this stop tells to drain, which they have not heard yet, empty the queues first
+        last = [c for c in self.state.children if c.stage is Stage.DRAINING and not self.processes[c.pid].draining]
+        answering = self.state.phase is not Phase.HALTING and bool(last)
+        lost = self.queue if self.listening and not answering else 0
+        self.listening = False
+        assert action.abandon == (not answering)
+        if lost and self.state.phase is Phase.STOPPING:
+            assert self.rescue_failed, "a stop does not try to answer what is queued"
+        self.lost += lost
+        return [events.Abandoned(lost)] if action.abandon else []
+
+    @property
+    def rescue_failed(self) -> bool:
+        """Whether workers were raised for what is queued, and one of them failed or the time was over."""
+        return self.state.waiting is not None
 
     def pid(self) -> int:
         self.next_pid += 1
@@ -202,7 +236,7 @@ class Kernel:
         return self.processes[pid]
 
     def fork(self, action: events.Spawn) -> events.Event:
-        assert not ending(self.state.phase), "a fork while stopping"
+        assert not ending(self.state.phase) or self.state.rescuing(), "a fork while stopping"
         assert self.listening
         holders = [c for c in self.state.children.of(action.generation, slot=action.slot) if c.serving]
         spare = [c for c in holders if c.pid == self.state.recycling or c.cause == events.Cause.HUNG]
@@ -248,7 +282,8 @@ class Kernel:
         process = self.alive(action.pid)
         if action.signum == signal.SIGKILL and process.ended is None:
             self.end(process, -signal.SIGKILL)
-        elif action.signum == signal.SIGQUIT and process.ended is None and process.ready:
+        elif action.signum == signal.SIGQUIT and process.ended is None and process.ready and not process.stuck:
+            self.say(process.pid, channel.DrainDone(["GET / 0.1 s"] * process.flights))
             self.end(process, 0)
 
     # ---- what must hold whenever the loop sleeps ----

@@ -567,3 +567,105 @@ def test_polls_name_those_who_do_not_answer(kernel):
     (reply,) = kernel.replies[1]
     assert not reply.ok
     assert "worker 1 did not answer" in reply.text
+
+
+def quiesced(kernel):
+    kernel.ask(Command.QUIESCE)
+    kernel.turn()
+    drained(kernel)
+    assert not kernel.workers()
+    return kernel
+
+
+def test_a_stop_after_a_quiesce_answers_what_is_queued(kernel):
+    quiesced(kernel).queue = 5
+    kernel.ask(Command.STOP, 1)
+    kernel.turn()
+    assert kernel.listening
+    assert len(kernel.workers(ready=False)) == 2
+    boot(kernel)
+    assert not kernel.listening
+    drained(kernel)
+    assert kernel.code == ExitCode.OK
+    assert kernel.replies[1][0].ok
+
+
+def test_a_stop_after_a_quiesce_with_nothing_queued_is_done_at_once(kernel):
+    quiesced(kernel)
+    kernel.ask(Command.STOP)
+    kernel.turn()
+    assert kernel.code == ExitCode.OK
+
+
+@pytest.mark.parametrize("way", ["boot", "fork", "time", "again"])
+def test_what_is_queued_is_lost_with_an_exit_code_when_no_worker_can_be_raised(kernel, way):
+    quiesced(kernel).queue = 5
+    kernel.forks_that_fail = way == "fork"
+    kernel.ask(Command.STOP, 1)
+    kernel.turn()
+    if way == "boot":
+        kernel.end(kernel.workers()[0], 2)
+    if way == "time":
+        kernel.now = kernel.plan.deadline(kernel.now)
+    if way == "again":
+        kernel.ask(Command.STOP)
+    for _ in range(3):
+        kernel.turn()
+    assert kernel.code == ExitCode.CUT
+    assert "requests lost: 5" in kernel.replies[1][0].text
+
+
+@pytest.mark.parametrize("when", ["booting", "dead"])
+def test_a_stop_without_a_ready_worker_answers_what_is_queued(when):
+    """While the first generation boots, and in the pause of a crash loop."""
+    kernel = Kernel(1)
+    if when == "dead":
+        running(kernel)
+        for _ in range(2):
+            kernel.end(kernel.workers()[0], 1)
+            kernel.turn()
+        assert not kernel.workers()
+    kernel.queue = 1
+    kernel.ask(Command.STOP)
+    kernel.turn()
+    boot(kernel)
+    drained(kernel)
+    assert kernel.code == ExitCode.OK
+
+
+@pytest.mark.parametrize("commands", [[Command.HALT], [Command.STOP, Command.STOP]])
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_stop_now_that_loses_requests_says_so(kernel, commands, stuck):
+    """Also where the worker cannot say it any more."""
+    one = kernel.workers()[0]
+    one.flights, one.stuck = 2, stuck
+    for command in commands:
+        kernel.ask(command)
+        kernel.turn()
+    kernel.tick(1.5)
+    for _ in range(3):
+        kernel.turn()
+    assert kernel.code == ExitCode.CUT
+    assert kernel.state.cut == 2
+
+
+def test_a_worker_that_crashes_in_a_stop_has_lost_its_requests(kernel):
+    kernel.workers()[0].flights = 3
+    kernel.ask(Command.STOP)
+    kernel.turn()
+    kernel.end(kernel.workers()[0], -signal.SIGSEGV)
+    done = kernel.turn()
+    assert [len(one.lost) for one in done if isinstance(one, events.Retire)] == [3]
+    drained(kernel)
+    assert kernel.code == ExitCode.CUT
+
+
+def test_those_who_wait_at_a_start_that_fails_are_told_why():
+    kernel = Kernel(1)
+    kernel.ask(Command.SCALE, 1, 3)
+    kernel.turn()
+    one = kernel.workers()[0]
+    kernel.say(one.pid, channel.BootFailed("config", "no such factory"))
+    kernel.end(one, 2)
+    kernel.turn()
+    assert kernel.replies[1][0].text == "no such factory"

@@ -20,7 +20,10 @@ NOT_CARRIED = {
     "ever_ready",
     "boot_deaths",
     "leave_at",
+    "waiting",
+    "abandoning",
     "cut",
+    "killed",
     "exit_code",
     "exit_reason",
 }
