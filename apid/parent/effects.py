@@ -15,7 +15,7 @@ from apid.conf.settings import Settings
 from apid.errors import ApidError, ConfigError
 from apid.parent import events, ownlog, program
 from apid.parent.control import Control
-from apid.parent.events import Action, Event
+from apid.parent.events import Action, Cause, Event
 from apid.parent.listeners import Listeners, stored_name
 from apid.parent.stacks import STACKS, Stacks
 from apid.posix import processes, systemd
@@ -245,10 +245,12 @@ class Effects:
         row = self.board.row(action.row)
         self.rows.pop(action.pid, None)
         self.forget(action.pid)
-        expected = action.cause in (events.Cause.RELOAD, events.Cause.STOP, events.Cause.SCALE) or not action.reason
+        expected = action.cause in (Cause.RELOAD, Cause.STOP, Cause.SCALE) or not action.reason
         level = logging.ERROR if action.cause not in _PLANNED else logging.WARNING if action.lost else logging.INFO
         text = f"worker ended: {action.cause}" + ("" if expected else f": {action.reason}")
-        text += f" ({row.cells[REQUESTS]} requests)" + (f"; requests in flight: {in_words(action.lost)}" if action.lost else "")
+        text += f" ({row.cells[REQUESTS]} requests)" + (
+            f"; requests in flight: {in_words(action.lost)}" if action.lost else ""
+        )
         self.board.fold(row)
         LOG.log(level, "%s", text, extra=log.about(action.slot, action.generation, action.pid))
         used = {int(self.board.row(index).cells[GENERATION]) for index in self.rows.values()}
@@ -287,6 +289,8 @@ class Effects:
 
     def _discard(self, generation: int) -> None:
         self.listeners.close(self._bound_for.pop(generation, []))
+        for kept in (self.settings, self.addresses):
+            kept.pop(generation, None)
         control = self._control_for.pop(generation, None)
         if control is not None:
             control.end(unlink=True)
@@ -381,13 +385,7 @@ class Effects:
         return {"listeners": self.listeners.statistics(), "generations": sorted(self.settings)}
 
 
-_PLANNED = (
-    events.Cause.RELOAD,
-    events.Cause.STOP,
-    events.Cause.SCALE,
-    events.Cause.RECYCLE,
-    events.Cause.RSS,
-)
+_PLANNED = (Cause.RELOAD, Cause.STOP, Cause.SCALE, Cause.RECYCLE, Cause.RSS)
 
 
 def _addresses(settings: Settings) -> dict[str, list[str]]:

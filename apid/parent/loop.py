@@ -286,7 +286,7 @@ class Loop:
         """Exec. Signals are blocked first: what comes from now on waits for the new image, what came before is handled here."""
         generation, self._becoming = self._becoming, 0
         change = self.plan.state.change
-        if self.effects.code is not None or change is None or change.generation != generation:
+        if self.effects.code is not None or change is None or change.generation != generation or not change.tried:
             return  # taken back meanwhile
         signals.block_all()
         exits, asked = self._signals([])

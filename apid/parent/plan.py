@@ -49,6 +49,8 @@ class Plan:
         actions = self._note(event, now)
         actions += self._overdue(now)
         actions += self._reconcile(now)
+        if isinstance(event, events.Tick):  # the last event of a turn
+            actions += change_steps.begin_waiting(self.state, now)
         return actions
 
     def deadline(self, now: float) -> float | None:
@@ -58,13 +60,17 @@ class Plan:
         times += [poll.deadline for poll in state.polls]
         if state.change is not None and state.change.deadline:
             times.append(state.change.deadline)
+        if (proven := change_steps.proven_at(state)) is not None:
+            times.append(proven)
+        if change_steps.waits(state):
+            times.append(now)
         if state.phase is Phase.LEAVING:
             times.append(state.leave_at)
         if state.phase in (Phase.STARTING, Phase.RUNNING) and state.room() > 0:
             empty = [slot for slot in range(state.wanted) if not state.holders(state.generation, slot)]
             times += [state.backoff(slot).not_before for slot in empty]
         times += state.recovers(now)
-        if state.phase is Phase.STARTING and state.daemon.startup_timeout:
+        if state.patient() and state.daemon.startup_timeout:
             times.append(state.started + state.daemon.startup_timeout)
         return min(times, default=None)
 
@@ -80,6 +86,8 @@ class Plan:
                 child = Child(event.pid, event.slot, event.generation, event.row, spawned=now)
                 boot = (state.change and state.change.daemon) or state.daemon
                 child.deadline = now + boot.startup_timeout if boot.startup_timeout else 0.0
+                members = {state.generation, state.change.generation if state.change else state.generation}
+                child.abandoned = event.generation not in members
                 state.children.add(child)
                 return []
             case events.SpawnFailed():
@@ -132,7 +140,7 @@ class Plan:
             return [Say(logging.ERROR, f"cannot fork a worker: {event.reason}"), *ending.close(state, now)]
         if state.change is not None and event.generation == state.change.generation:
             return change_steps.fail(state, f"cannot fork a worker: {event.reason}", now)
-        pause = max(1.0, state.backoff(event.slot).died(now, 0.0))
+        pause = max(1.0, state.backoff(event.slot).died(now, 0.0, f"cannot fork: {event.reason}"))
         state.backoff(event.slot).not_before = now + pause
         return [
             Say(
@@ -154,7 +162,7 @@ class Plan:
                 return self._ready(child, now)
             case channel.BootFailed():
                 child.reason, child.cause = message.reason, Cause.BOOT
-                if message.kind == "config" and not state.ever_ready and state.phase is Phase.STARTING:
+                if message.kind == "config" and not state.ever_ready and state.patient():
                     return ending.give_up(state, ExitCode.CONFIG, message.reason, message.detail, now)
                 if message.detail:
                     return [Say(logging.ERROR, message.reason, _triple(child), message.detail)]
@@ -187,7 +195,7 @@ class Plan:
             return []  # killed while its message was on the way
         child.turn(Turn.READY)
         child.ready, child.deadline = now, 0.0
-        self.state.ever_ready = True
+        self.state.ever_ready |= child.generation == self.state.generation
         took = f"ready after {now - child.spawned:.2f} s"
         return [Say(logging.INFO, took, _triple(child))]
 
@@ -231,6 +239,8 @@ class Plan:
             state.cut += len(lost)
             # a stop that raises workers for what is queued does not wait for them to learn how to boot
             return actions + (ending.close(state, now) if state.rescuing() and stage is Stage.BOOTING else [])
+        if child.abandoned:
+            return actions
         if state.change is not None and child.generation == state.change.generation:
             if stage is Stage.BOOTING:
                 actions += change_steps.fail(state, child.reason or cause, now)
@@ -243,17 +253,20 @@ class Plan:
     def _mourn(self, child: Child, stage: Stage, cause: str, now: float) -> list[Action]:
         """A worker of the present generation died without having been told to: back off, or give up a start."""
         state = self.state
-        pause = state.backoff(child.slot).died(now, now - child.ready if child.ready else 0.0)
+        pause = state.backoff(child.slot).died(now, now - child.ready if child.ready else 0.0, child.reason or cause)
         if stage is Stage.BOOTING and not state.ever_ready:
             state.boot_deaths += 1
-            if state.boot_deaths >= TRIES_AT_START:
+            if state.boot_deaths >= TRIES_AT_START and state.change is None:
                 text = f"no worker ever became ready; the last one: {child.reason or cause}"
                 return ending.give_up(state, ExitCode.NO_WORKER, text, "", now)
+        actions = change_steps.aftermath(state, child, cause, now)
+        if stage is Stage.BOOTING:
+            actions += scaling.fail(state, child.slot, now)
         if not pause:
-            return []
+            return actions
         failures = state.backoff(child.slot).failures
         text = f"{failures} short lives in a row; the next worker in {pause:.0f} s"
-        return [Say(logging.WARNING, text, {"worker": child.slot, "gen": child.generation, "pid": child.pid})]
+        return [*actions, Say(logging.WARNING, text, {"worker": child.slot, "gen": child.generation, "pid": child.pid})]
 
     # ---- time ----
 
@@ -267,7 +280,7 @@ class Plan:
         actions += polls.overdue(state, now)
         if state.phase is Phase.LEAVING and now >= state.leave_at:
             actions += ending.close(state, now)
-        if state.phase is Phase.STARTING and 0 < state.daemon.startup_timeout <= now - state.started:
+        if state.patient() and 0 < state.daemon.startup_timeout <= now - state.started:
             if state.ever_ready:
                 actions += self._started("some workers are still missing")
             else:
@@ -295,7 +308,7 @@ class Plan:
         child.turn(Turn.KILL)
         actions: list[Action] = [Say(logging.ERROR, text, _triple(child)), events.Kill(child.pid, signal.SIGKILL)]
         change = self.state.change
-        if was_booting and change is not None and child.generation == change.generation:
+        if was_booting and change is not None and child.generation == change.generation and not child.abandoned:
             actions += change_steps.fail(self.state, child.reason, now)
         return actions
 
@@ -324,7 +337,7 @@ class Plan:
             actions += self._started("")
         if state.change is not None and state.change.step is Step.RAISING:
             actions += self._fill(state.change.generation, state.change.wanted, now)
-        return actions + scaling.settle(state)
+        return actions + scaling.settle(state, now)
 
     def _started(self, but: str) -> list[Action]:
         state = self.state

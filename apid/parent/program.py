@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Of the document that an upgrade hands over; the new program is asked beforehand whether it reads it."""
 
 ASKED_VERSION = "APID_PREFLIGHT_STATE"

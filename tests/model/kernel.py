@@ -13,7 +13,7 @@ from collections import Counter, deque
 
 from apid import channel
 from apid.conf.settings import Daemon
-from apid.parent import events, handover
+from apid.parent import change_steps, events, handover
 from apid.parent.children import Child
 from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command, Phase, ending
@@ -37,6 +37,8 @@ class Process:
     flights: int = 0
     """Requests in flight; they are lost where it ends without having said what became of them."""
     accounted: bool = False
+    attempt: int = 0
+    """Which of all changes it was forked in."""
     ended: int | None = None
     """Exit code of one that nobody has waited for yet."""
 
@@ -68,6 +70,7 @@ class Kernel:
         self.leaving = False
         self.queue = 0
         self.lost = 0
+        self.attempt = 0
         self.turn()
 
     # ---- what happens ----
@@ -134,7 +137,7 @@ class Kernel:
         if self.becoming and self.code is None:
             generation, self.becoming = self.becoming, 0
             change = self.state.change
-            if change is not None and change.generation == generation:
+            if change is not None and change.generation == generation and change.tried:
                 self.inbox = [*self.become(generation), *self.inbox]
                 done += self.turn()
         return done
@@ -160,6 +163,7 @@ class Kernel:
             case events.Spawn():
                 return [self.fork(action)]
             case events.Prepare():
+                self.attempt += 1
                 if self.prepare_fails:
                     return [events.Failed(action.generation, "the configuration is wrong")]
                 return [events.Prepared(action.generation, self.daemon)]
@@ -186,7 +190,12 @@ class Kernel:
                 assert action.pid in self.gone
                 self.rows.remove(action.row)
             case events.Commit():
+                assert action.generation == self.committed + 1, "numbers of generations that serve are consecutive"
                 self.committed = action.generation
+                members = [self.processes[c.pid] for c in self.state.children.of(action.generation)]
+                assert {one.attempt for one in members} == {self.attempt}, "a worker of a failed change has joined"
+                ready = [c.ready for c in self.state.children.of(action.generation, stage=Stage.READY)]
+                assert self.now >= max(ready) + change_steps.WATCH, "committed before it has proven itself"
                 # as far as the parent can know: a worker may die between its Ready and this line
                 serving = {c.slot for c in self.state.children.of(action.generation) if self.serves(c)}
                 assert serving == set(range(self.state.wanted)), "committed with other seats than the wanted ones"
@@ -246,7 +255,7 @@ class Kernel:
             return events.SpawnFailed(action.slot, action.generation, "Resource temporarily unavailable")
         pid, row = self.pid(), min(set(range(600)) - self.rows)
         self.rows.add(row)
-        self.processes[pid] = Process(pid, action.slot, action.generation)
+        self.processes[pid] = Process(pid, action.slot, action.generation, attempt=self.attempt)
         change = self.state.change
         wanted = max(self.state.wanted, change.wanted if change else 0)
         leaving = sum(not c.serving for c in self.state.children)
@@ -261,13 +270,19 @@ class Kernel:
         assert not process.draining
         process.draining = True
         child = self.state.children.get(action.pid)
-        if self.state.phase in (Phase.STARTING, Phase.RUNNING) and child.generation <= self.state.generation:
+        if (
+            self.state.phase in (Phase.STARTING, Phase.RUNNING)
+            and child.generation <= self.committed
+            and not child.abandoned
+        ):
             # a worker of a failed change is dismissed in any case: it was never committed
             assert any(map(self.serves, self.state.children)), "the last ready worker was dismissed"
         if action.successor and child.cause in (events.Cause.RELOAD, events.Cause.RECYCLE, events.Cause.RSS):
             # R10: the seats are otherwise ready, as far as it is us who decide
             generation = self.state.generation
-            if child.generation == generation:
+            if child.abandoned:
+                pass
+            elif child.generation == generation:
                 others = [c for c in self.state.children.of(generation, slot=child.slot) if c.stage is Stage.READY]
                 assert others, "recycled before its successor was ready"
             elif child.generation < generation:
