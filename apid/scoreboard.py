@@ -299,7 +299,7 @@ class Scoreboard:
 
     @property
     def leaving(self) -> bool:
-        """Whether the daemon as a whole leaves; the parent writes it, every worker of every generation reads it."""
+        """Whether the daemon as a whole leaves; the parent writes it, workers of all generations read it."""
         return bool(self._leaving[0])
 
     @leaving.setter

@@ -228,7 +228,7 @@ def aftermath(state: State, child: Child, cause: str, now: float) -> list[Action
     if verdict.deaths:
         return []
     text = f"{verdict.kind} to generation {verdict.generation}: a worker ended {now - verdict.at:.1f} s after it with {cause}"
-    return [Say(logging.ERROR, text)]
+    return [Say(logging.WARNING, text)]
 
 
 def _patience(daemon: Daemon, now: float) -> float:

@@ -66,7 +66,7 @@ class Plan:
             times.append(now)
         if state.phase is Phase.LEAVING:
             times.append(state.leave_at)
-        if state.phase in (Phase.STARTING, Phase.RUNNING) and state.room() > 0:
+        if state.phase in (Phase.STARTING, Phase.RUNNING, Phase.LEAVING) and state.room() > 0:
             empty = [slot for slot in range(state.wanted) if not state.holders(state.generation, slot)]
             times += [state.backoff(slot).not_before for slot in empty]
         times += state.recovers(now)
@@ -237,8 +237,10 @@ class Plan:
         ]
         if is_ending(state.phase):
             state.cut += len(lost)
-            # a stop that raises workers for what is queued does not wait for them to learn how to boot
-            return actions + (ending.close(state, now) if state.rescuing() and stage is Stage.BOOTING else [])
+            if state.rescuing() and stage is Stage.BOOTING:  # a stop does not wait for workers to learn how to boot
+                return actions + ending.close(state, now)
+            if state.phase is not Phase.LEAVING:
+                return actions
         if child.abandoned:
             return actions
         if state.change is not None and child.generation == state.change.generation:
@@ -317,11 +319,10 @@ class Plan:
     def _reconcile(self, now: float) -> list[Action]:
         state = self.state
         actions = dismiss_strays(state, now)
-        if state.rescuing():
-            if state.complete(state.generation, state.wanted):
-                actions += ending.close(state, now)
-            else:
-                actions += self._fill(state.generation, state.wanted, now)
+        if state.rescuing() and state.complete(state.generation, state.wanted):
+            actions += ending.close(state, now)
+        if state.phase is Phase.LEAVING and (state.waiting is None or state.rescuing()):
+            actions += self._fill(state.generation, state.wanted, now)
         if is_ending(state.phase):
             return actions + ending.finish(state)
         # Commit before forking, so that no worker is forked for a generation that the commit ends; and dismiss the surplus before

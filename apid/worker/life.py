@@ -57,6 +57,7 @@ class Life:
         self._apps = apps
         self._report = report
         self._inline = ticket.channel is None
+        self._orphaned = False
         self._leave: event.Event = event.Event()
         # A forked worker writes its stacks at USR2 (faulthandler); inline nobody asks for them, and the default would end it.
         self._bell = signals.SignalSocket((*SIGNALS, signal.SIGUSR2) if self._inline else SIGNALS)
@@ -69,7 +70,7 @@ class Life:
                 "apid.offload": offload,
                 "apid.worker": self._identity(),
                 "apid.status": Status(ticket),
-                "apid.draining": lambda: ticket.board.leaving,
+                "apid.draining": lambda: ticket.board.leaving or self._orphaned,
             },
             multiprocess=not self._inline,
         )
@@ -125,7 +126,7 @@ class Life:
                 packet = b""
             if not packet:
                 LOG.warning("the parent is gone: draining")
-                self._ticket.board.leaving = True  # nobody else is left to say it
+                self._orphaned = True
                 daemon = self._ticket.settings.daemon
                 self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=False))
                 return

@@ -245,7 +245,7 @@ class Kernel:
         return self.processes[pid]
 
     def fork(self, action: events.Spawn) -> events.Event:
-        assert not ending(self.state.phase) or self.state.rescuing(), "a fork while stopping"
+        assert not ending(self.state.phase) or self.state.phase is Phase.LEAVING, "a fork while stopping"
         assert self.listening
         holders = [c for c in self.state.children.of(action.generation, slot=action.slot) if c.serving]
         spare = [c for c in holders if c.pid == self.state.recycling or c.cause == events.Cause.HUNG]

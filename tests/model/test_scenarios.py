@@ -669,6 +669,20 @@ def test_a_worker_that_crashes_in_a_stop_has_lost_its_requests(kernel):
     assert kernel.code == ExitCode.CUT
 
 
+def test_a_worker_that_dies_in_the_drain_delay_is_replaced():
+    kernel = running(Kernel(1, drain_delay=30))
+    kernel.ask(Command.STOP)
+    kernel.turn()
+    kernel.end(kernel.workers()[0], 1)
+    kernel.turn()
+    boot(kernel)
+    assert len(kernel.workers(ready=True)) == 1
+    assert kernel.state.phase is Phase.LEAVING
+    kernel.tick(30)
+    drained(kernel)
+    assert kernel.code == ExitCode.OK
+
+
 def test_those_who_wait_at_a_start_that_fails_are_told_why():
     kernel = Kernel(1)
     kernel.ask(Command.SCALE, 1, 3)
