@@ -16,7 +16,6 @@ from apid.parent.state import State
 NOW = 1.0
 """Seconds that a stop now gives workers to flush their logs."""
 
-
 RESCUE = 60.0
 """Seconds that a stop waits at most for a worker that answers the accept queues; startup_timeout and graceful_shutdown_timeout
 shorten it."""

@@ -46,6 +46,8 @@ class Plan:
         """Take note of an event and return what is to be done now."""
         if self.state.phase is Phase.ENDED:
             return []
+        if not isinstance(event, events.Abandoned):
+            self.state.abandoning = False  # its outcome would have come first, so there is none: the action has failed
         actions = self._note(event, now)
         actions += self._overdue(now)
         actions += self._reconcile(now)
@@ -62,7 +64,7 @@ class Plan:
             times.append(state.change.deadline)
         if (proven := change_steps.proven_at(state)) is not None:
             times.append(proven)
-        if change_steps.waits(state):
+        if change_steps.waits(state) or state.abandoning:
             times.append(now)
         if state.phase is Phase.LEAVING:
             times.append(state.leave_at)
@@ -182,11 +184,8 @@ class Plan:
         if not message.cut:
             return []
         self.state.cut += len(message.cut) + message.more if is_ending(self.state.phase) else 0
-        who = (
-            "the drain deadline"
-            if child.stage is Stage.DRAINING and self.state.phase is not Phase.HALTING
-            else "the stop now"
-        )
+        halted = self.state.phase is Phase.HALTING or child.stage is not Stage.DRAINING
+        who = "the stop now" if halted else "the drain deadline"
         more = [f"and {message.more} more"] if message.more else []
         return [Say(logging.WARNING, f"{who} cut: {'; '.join([*message.cut, *more])}", _triple(child))]
 

@@ -71,6 +71,7 @@ class Kernel:
         self.queue = 0
         self.lost = 0
         self.attempt = 0
+        self.unlisten_fails = False
         self.turn()
 
     # ---- what happens ----
@@ -228,6 +229,8 @@ class Kernel:
         assert action.abandon == (not answering)
         if lost and self.state.phase is Phase.STOPPING:
             assert self.rescue_failed, "a stop does not try to answer what is queued"
+        if self.unlisten_fails:
+            return []
         self.lost += lost
         return [events.Abandoned(lost)] if action.abandon else []
 

@@ -669,6 +669,15 @@ def test_a_worker_that_crashes_in_a_stop_has_lost_its_requests(kernel):
     assert kernel.code == ExitCode.CUT
 
 
+@pytest.mark.parametrize("command", [Command.STOP, Command.HALT])
+def test_a_stop_whose_sockets_cannot_be_closed_ends_all_the_same(kernel, command):
+    quiesced(kernel).unlisten_fails = True
+    kernel.ask(command)
+    kernel.turn()
+    kernel.check_asleep()
+    assert kernel.code == ExitCode.OK
+
+
 def test_a_worker_that_dies_in_the_drain_delay_is_replaced():
     kernel = running(Kernel(1, drain_delay=30))
     kernel.ask(Command.STOP)
