@@ -82,9 +82,10 @@ class Draining:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DrainDone:
-    """Worker: the drain is over; `cut` describes each request that the deadline cut (method, path, id, age)."""
+    """Worker: it leaves; `cut` describes each request that is lost by that (method, path, age, id), `more` counts others."""
 
     cut: list[str] = dataclasses.field(default_factory=list)
+    more: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,11 +103,6 @@ class Drain:
     deadline: float
     successor: bool
     addresses: list[str] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DrainSoon:
-    """Parent: a stop comes after drain_delay; answer the health check with 503 from now on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,13 +127,11 @@ class Dumped:
     """Worker: the stacks are in the log."""
 
 
-Message = (
-    Ready | BootFailed | RecycleAsked | Draining | DrainDone | Drain | DrainSoon | Reopen | Reopened | Dump | Dumped
-)
+Message = Ready | BootFailed | RecycleAsked | Draining | DrainDone | Drain | Reopen | Reopened | Dump | Dumped
 
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
-    for cls in (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Drain, DrainSoon, Reopen, Reopened, Dump, Dumped)
+    for cls in (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Drain, Reopen, Reopened, Dump, Dumped)
 }
 
 
@@ -150,7 +144,7 @@ def encode(message: Message) -> bytes:
         return _dump(dataclasses.replace(message, reason=message.reason[:2000], detail="..." + message.detail[-8000:]))
     if isinstance(message, DrainDone):
         kept = [line[:200] for line in message.cut[:100]]
-        return _dump(DrainDone([*kept, f"and {len(message.cut) - len(kept)} more"]))
+        return _dump(DrainDone(kept, len(message.cut) - len(kept)))
     if isinstance(message, Ready):
         return _dump(Ready({"truncated": True}))
     raise ChannelError(f"a {type(message).__name__} of {len(data)} bytes does not fit into a packet")

@@ -14,7 +14,7 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     CUT = 1
-    """The drain deadline cut at least one request."""
+    """The stop lost a request: its deadline, a stop now or a crash cut it; or queued connections were not answered."""
     CONFIG = 2
     """Configuration or pipeline; also a bad command line."""
     BIND = 3

@@ -22,7 +22,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LAYOUT = 1
 """Number of this layout; an upgrade to a program with another one starts with new counters."""
@@ -98,6 +98,7 @@ RETIRED = ROWS - 1
 """The row in which the parent adds up what ended workers had counted."""
 
 _EPOCH = 0  # cell of the retired row: odd while a row is being folded into it
+_LEAVING = 1  # cell of the retired row: 1 while the daemon leaves
 
 FLIGHTS = 256
 FLIGHT_LINE = 136
@@ -180,6 +181,15 @@ def request_id_prefix(high: int, low: int) -> str:
     return f"req-{text[:8]}-{text[8:12]}-{text[12:]}-{low:04x}-"
 
 
+def in_words(requests: Sequence[str], most: int = 20) -> str:
+    """Join texts of requests for a line of the log: the first `most`, and how many more.
+
+    >>> in_words(["GET /a", "GET /b", "GET /c"], most=2)
+    'GET /a; GET /b; and 1 more'
+    """
+    return "; ".join([*requests[:most], *([f"and {len(requests) - most} more"] if len(requests) > most else [])])
+
+
 class Row:
     """One worker's part. The worker writes; the parent reads, and clears it between two workers."""
 
@@ -232,11 +242,10 @@ class Row:
             found.append(Flight(line, region[at + 1], starts[entry]))
         return found
 
-    def in_words(self, most: int = 20) -> str:
-        """The requests in flight for a line of the log: the `most` oldest, and how many more; empty without any."""
-        found, now = self.flights(), time.monotonic_ns()
-        told = [f"{one.line} for {one.age(now):.1f} s ({self.request_id(one)})" for one in found[:most]]
-        return "; ".join(told + ([f"and {len(found) - most} more"] if len(found) > most else []))
+    def in_flight(self) -> tuple[str, ...]:
+        """The requests in flight as texts for the log, the oldest first: line, age and request id."""
+        now = time.monotonic_ns()
+        return tuple(f"{one.line} for {one.age(now):.1f} s ({self.request_id(one)})" for one in self.flights())
 
     def request_id(self, flight: Flight) -> str:
         """The request id of a request in flight."""
@@ -265,6 +274,8 @@ class Scoreboard:
         self._map = mmap.mmap(fd, _SIZE)
         self._memory = memoryview(self._map)
         self.bulletin = self._memory[_BULLETIN:]
+        at = _FIRST_ROW + RETIRED * _ROW + _LEAVING * 8
+        self._leaving = self._memory[at : at + 8].cast("Q")
 
     @classmethod
     def create(cls) -> Scoreboard:
@@ -285,6 +296,15 @@ class Scoreboard:
             return None
         board = cls(fd)
         return board if int.from_bytes(board._memory[0:8], "little") == LAYOUT else None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the daemon as a whole leaves; the parent writes it, workers of all generations read it."""
+        return bool(self._leaving[0])
+
+    @leaving.setter
+    def leaving(self, value: bool) -> None:
+        self._leaving[0] = value
 
     def row(self, index: int) -> Row:
         """Return row `index`; 0 <= index < ROWS."""

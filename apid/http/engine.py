@@ -62,8 +62,8 @@ class Engine:
         self._pool = Pool(self._hub, settings.pool_size)
         self._shared = Shared(self._hub, self._pool, row, settings)
         self._listeners: list[tuple[Listener, Any]] = []
-        self._draining_soon = False
-        self._environ = {**environ, "apid.draining": lambda: self._draining_soon, "wsgi.multiprocess": multiprocess}
+        draining = {"apid.worker_draining": lambda: self._shared.draining}
+        self._environ = {**environ, **draining, "wsgi.multiprocess": multiprocess}
         self._hub.gauge = self._shared.gauge
         log.set_request_id_source(_request_id)
         self._pool.on_full = self._pool.on_room = self._kick
@@ -153,10 +153,6 @@ class Engine:
         """Whether any of its listeners may still accept."""
         return not all(listener.closed for listener, _ in self._listeners)
 
-    def drain_soon(self) -> None:
-        """Let `apid.draining` turn true; everything else goes on."""
-        self._draining_soon = True
-
     def drain(self, deadline: float, *, successor: bool, addresses: Collection[str] = ()) -> list[str]:
         """Stop accepting, finish what is in flight; blocks the calling green thread.
 
@@ -170,7 +166,7 @@ class Engine:
         """
         shared = self._shared
         until = time.monotonic() + deadline
-        self._draining_soon = shared.draining = shared.closing = True
+        shared.draining = shared.closing = True
         shared.accepting = False
         shared.count()
         for listener, _ in self._listeners:
@@ -183,17 +179,21 @@ class Engine:
             eventlet.sleep(LOOK)
         return self._cut()
 
+    def lose(self) -> list[str]:
+        """Count the requests in flight as cut, for they are about to be lost; returns a text for each."""
+        texts = [
+            _describe(conn) for conn in self._shared.connections if conn.exchange is not None or conn.head is not None
+        ]
+        self._shared.row.cells[scoreboard.CUT] += len(texts)
+        return texts
+
     def _cut(self) -> list[str]:
-        texts = []
         for listener, server in self._listeners:
             if not listener.closed:
                 server.kill()
+        texts = self.lose()
         for conn in list(self._shared.connections):
-            exchange = conn.exchange
-            if exchange is not None or conn.head is not None:
-                texts.append(_describe(conn))
-                self._shared.row.cells[scoreboard.CUT] += 1
-            if not self._throw(exchange, Cut):
+            if not self._throw(conn.exchange, Cut):
                 conn.end()
         return texts
 

@@ -24,9 +24,12 @@ class Backoff:
 
     failures: int = 0
     not_before: float = 0.0
+    why: str = ""
+    """How the last one ended."""
 
-    def died(self, now: float, ready_for: float) -> float:
+    def died(self, now: float, ready_for: float, why: str = "") -> float:
         """Note an unwanted death after `ready_for` seconds of readiness (0: never ready); return the pause in seconds."""
+        self.why = why
         self.failures = 1 if ready_for >= STABLE else self.failures + 1
         pause = 0.0 if self.failures == 1 else min(LONGEST, FIRST * 2 ** (self.failures - 2))
         self.not_before = now + pause

@@ -8,17 +8,25 @@ Whatever goes wrong, generation n has not been touched.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 
 from apid import channel
 from apid.conf.settings import Daemon
 from apid.parent import events, polls, scaling
-from apid.parent.backoff import Backoff
+from apid.parent.backoff import STABLE, Backoff
+from apid.parent.children import Child
 from apid.parent.dismissal import dismiss
 from apid.parent.events import Action, Cause, Say
-from apid.parent.phases import Phase
+from apid.parent.lifecycle import Stage
+from apid.parent.phases import Phase, ending
 from apid.parent.state import Change, State, Step, Verdict
+
+WATCH = 0.5
+"""Seconds that each worker of a new generation serves beside the old one before the old one is let go. Long enough for an
+application that dies at its first requests or in a thread that it started; short beside the boot of a worker. What comes later
+is told in the verdict's own record (`aftermath`)."""
 
 MOST_DEATHS = 3
 """Workers of a new generation that may end after they were ready before it is given up."""
@@ -28,24 +36,29 @@ HISTORY = 20
 
 
 def ask(state: State, kind: str, who: int | None, now: float) -> list[Action]:
-    """Begin a change, or note that one is wanted after the present one: any number that wait become one."""
+    """Begin a change, or note that one is wanted after the present one: any number that wait become one.
+
+    A start that is not over yet is no reason to wait: what it fails at may be what the operator has mended.
+    """
     state.scaled.clear()
-    if state.change is not None or state.phase is Phase.STARTING:
+    if state.change is not None or state.queued:
         state.queued.append((kind, who))
         return []
     return _begin(state, kind, [who] if who is not None else [], now)
 
 
 def _begin(state: State, kind: str, askers: list[int], now: float) -> list[Action]:
-    state.newest += 1
-    state.change = Change(kind, state.newest, started=now, askers=askers)
-    text = f"{kind}: generation {state.newest} is being prepared"
-    actions: list[Action] = [Say(logging.INFO, text), events.Announce("reloading")]
+    # one that fails leaves its number to the next; workers that it leaves behind are of no generation (Child.abandoned)
+    generation = state.generation + 1
+    state.change = Change(kind, generation, started=now, askers=askers)
+    actions: list[Action] = [Say(logging.INFO, f"{kind}: generation {generation} is being prepared")]
+    if state.phase is not Phase.STARTING:  # a service manager has not heard READY=1 yet, and waits for that
+        actions.append(events.Announce("reloading"))
     if kind == "upgrade":
         state.change.step = Step.TRYING
         state.change.deadline = _patience(state.daemon, now)
-        return [*actions, events.TryProgram(state.newest)]
-    return [*actions, events.Prepare(state.newest)]
+        return [*actions, events.TryProgram(generation)]
+    return [*actions, events.Prepare(generation)]
 
 
 def note(state: State, event: events.Prepared | events.Failed | events.TrialStarted, now: float) -> list[Action]:
@@ -128,17 +141,31 @@ def overdue(state: State, now: float) -> list[Action]:
 
 
 def advance(state: State, now: float) -> list[Action]:
-    """Commit when every seat of the new generation is ready; begin a change that waits."""
+    """Commit when every seat of the new generation has been ready for WATCH seconds."""
+    at = proven_at(state)
+    return _commit(state, state.change, now) if state.change is not None and at is not None and now >= at else []
+
+
+def proven_at(state: State) -> float | None:
+    """When the change under way is to be committed, in monotonic seconds; None while a seat has no ready worker."""
     change = state.change
-    if change is None:
-        if state.queued and state.phase in (Phase.RUNNING, Phase.QUIESCED):
-            kinds, askers = {kind for kind, _ in state.queued}, [who for _, who in state.queued if who is not None]
-            state.queued.clear()
-            return _begin(state, "upgrade" if "upgrade" in kinds else "reload", askers, now)
+    if change is None or change.step is not Step.RAISING or not state.complete(change.generation, change.wanted):
+        return None
+    return max(child.ready for child in state.children.of(change.generation, stage=Stage.READY)) + WATCH
+
+
+def begin_waiting(state: State, now: float) -> list[Action]:
+    """Begin the change that waits, with all news of the last one taken note of: the number that this one gets may be the same."""
+    if not waits(state):
         return []
-    if change.step is not Step.RAISING or not state.complete(change.generation, change.wanted):
-        return []
-    return _commit(state, change, now)
+    kinds, askers = {kind for kind, _ in state.queued}, [who for _, who in state.queued if who is not None]
+    state.queued.clear()
+    return _begin(state, "upgrade" if "upgrade" in kinds else "reload", askers, now)
+
+
+def waits(state: State) -> bool:
+    """Whether a change waits for nothing but the next turn."""
+    return state.change is None and bool(state.queued) and not ending(state.phase)
 
 
 def _commit(state: State, change: Change, now: float) -> list[Action]:
@@ -146,10 +173,10 @@ def _commit(state: State, change: Change, now: float) -> list[Action]:
     if change.daemon is not None:
         state.daemon = change.daemon
     state.wanted, state.change, state.recycling = change.wanted, None, 0
-    state.phase = Phase.RUNNING
+    state.phase, state.ever_ready = Phase.RUNNING, True
     state.backoffs = {slot: Backoff() for slot in range(state.wanted)}
-    text = f"generation {change.generation} is ready ({change.wanted} workers)"
-    actions: list[Action] = [events.Commit(change.generation)]
+    text = f"generation {change.generation} is ready ({change.wanted} workers, each for {WATCH:g} s at least)"
+    actions: list[Action] = [events.Commit(change.generation), events.Leave(False)]
     for child in state.children:
         if child.generation != change.generation:
             actions += dismiss(state, child, Cause.RELOAD, now, successor=True)
@@ -173,11 +200,35 @@ def fail(state: State, reason: str, now: float, detail: str = "") -> list[Action
     for child in state.children.of(change.generation):
         # one that is ready has been accepting: it drains, or a failed reload would cost requests
         actions += dismiss(state, child, Cause.RELOAD, now, successor=True)
-    text = f"{change.kind} failed, generation {state.generation} goes on: {reason}"
+        child.abandoned = True
+    text = f"{change.kind} failed, {_what_goes_on(state)}: {reason}"
     _judge(state, change, False, text, now)
-    actions += [events.Discard(change.generation), Say(logging.ERROR, text, detail=detail), events.Announce("ready")]
+    actions += [events.Discard(change.generation), Say(logging.ERROR, text, detail=detail)]
+    if state.phase is not Phase.STARTING:
+        actions.append(events.Announce("ready"))
     answer = f"{text}\n{detail}" if detail else text
     return actions + [events.Reply(who, False, answer) for who in change.askers]
+
+
+def _what_goes_on(state: State) -> str:
+    if ending(state.phase):
+        return "nothing has changed"
+    way = {Phase.STARTING: "goes on booting", Phase.QUIESCED: "stays quiesced"}.get(state.phase, "goes on")
+    return f"generation {state.generation} {way}"
+
+
+def aftermath(state: State, child: Child, cause: str, now: float) -> list[Action]:
+    """A worker of the present generation ended by itself: soon after the change that raised it, that change's record tells it."""
+    found = [index for index, one in enumerate(state.history) if one.ok and one.generation == child.generation]
+    if not found or now - state.history[found[-1]].at >= STABLE:
+        return []
+    verdict = state.history[found[-1]]
+    state.history[found[-1]] = dataclasses.replace(verdict, deaths=verdict.deaths + 1, last_death=cause)
+    state.verdict = state.history[-1]
+    if verdict.deaths:
+        return []
+    text = f"{verdict.kind} to generation {verdict.generation}: a worker ended {now - verdict.at:.1f} s after it with {cause}"
+    return [Say(logging.WARNING, text)]
 
 
 def _patience(daemon: Daemon, now: float) -> float:

@@ -35,6 +35,10 @@ class Child:
     stalled: bool = False
     reason: str = ""
     """What it said of its failed boot."""
+    abandoned: bool = False
+    """It belongs to a change that failed, and to no generation any more: the number of that one is given again."""
+    accounted: bool = False
+    """It has named the requests that are lost with it, or said that there are none."""
 
     def turn(self, turn: Turn) -> None:
         """Go on in the table of `lifecycle`."""
@@ -76,11 +80,12 @@ class Children:
         return self._by_pid.get(pid)
 
     def of(self, generation: int, *, slot: int | None = None, stage: Stage | None = None) -> list[Child]:
-        """Those of a generation, oldest first; narrowed by slot and stage."""
+        """Those of a generation, oldest first, without those of a failed change; narrowed by slot and stage."""
         return [
             child
             for child in self._by_pid.values()
             if child.generation == generation
+            and not child.abandoned
             and (slot is None or child.slot == slot)
             and (stage is None or child.stage is stage)
         ]

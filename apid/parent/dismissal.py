@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 
-from apid.parent import events
+from apid.parent import events, polls
 from apid.parent.children import Child
 from apid.parent.events import Action, Cause, Say
 from apid.parent.lifecycle import Stage, Turn
@@ -45,7 +45,7 @@ def dismiss_strays(state: State, now: float) -> list[Action]:
     for child in state.children:
         # at a stop now whoever was ready has been sent its signal already
         late = child.stage is Stage.BOOTING if state.phase is Phase.HALTING else child.serving
-        if late and child.generation not in wanted:
+        if late and (child.abandoned or child.generation not in wanted):
             actions += dismiss(state, child, cause, now, successor=not stopping)
     return actions
 
@@ -56,9 +56,12 @@ def quiesce(state: State, was: Phase, who: int | None, now: float) -> list[Actio
         text, going = "quiesced already", []
     else:
         text, going = "quiescing: workers drain, sockets stay open; HUP brings workers back", list(state.children)
-    actions: list[Action] = [Say(logging.INFO, text)]
+    actions: list[Action] = [Say(logging.INFO, text), events.Leave(True)]
     for child in going:
         actions += dismiss(state, child, Cause.STOP, now, successor=True)
     actions += [events.Reply(one, False, "the daemon was quiesced") for one, _ in state.scalers]
     state.scalers.clear()
-    return [*actions, events.Reply(who, True, text)] if who is not None else actions
+    if who is None:
+        return actions
+    draining = {child.pid for child in going if child.stage is Stage.DRAINING}
+    return [*actions, *polls.hold(state, who, text, draining, now)]

@@ -14,12 +14,12 @@ from apid import channel, log
 from apid.conf.settings import Settings
 from apid.errors import ApidError, ConfigError
 from apid.parent import events, ownlog, program
-from apid.parent.events import Action, Event
+from apid.parent.events import Action, Cause, Event
 from apid.parent.listeners import Listeners, Places
 from apid.parent.reservation import Holdings, Reservation
 from apid.parent.stacks import STACKS, Stacks
 from apid.posix import processes, systemd
-from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard
+from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard, in_words
 
 LOG = logging.getLogger("apid.parent")
 
@@ -90,6 +90,8 @@ class Effects:
                 self.become(action.generation)
             case events.ReopenLogs():
                 return [ownlog.reopen()]
+            case events.LookAtQueues() | events.Unlisten():
+                return self._queues(action)
             case events.Tell():
                 self._tell(action.pid, action.message)
             case events.DrainWorker():
@@ -104,14 +106,21 @@ class Effects:
                 self._housekeep(action)
         return []
 
+    def _queues(self, action: events.LookAtQueues | events.Unlisten) -> list[Event]:
+        waiting = self.listeners.waiting()
+        if isinstance(action, events.LookAtQueues):
+            return [events.Queued(waiting)]
+        self.listeners.close()
+        return [events.Abandoned(waiting)] if action.abandon else []
+
     def _housekeep(self, action: Action) -> None:
         match action:
             case events.Commit():
                 self._commit(action.generation)
             case events.Discard():
                 self._discard(action.generation)
-            case events.Unlisten():
-                self.listeners.close()
+            case events.Leave():
+                self.board.leaving = action.leaving
             case events.Retire():
                 self._retire(action)
             case events.Reply() if self.holdings.control:
@@ -232,21 +241,24 @@ class Effects:
 
     def _retire(self, action: events.Retire) -> None:
         row = self.board.row(action.row)
-        served = int(row.cells[REQUESTS])
-        # a crash is most often some request's work: without its name one is left to guess
-        flights = row.in_words() if action.cause.startswith(("crash", "exit")) else ""
-        self.board.fold(row)
         self.rows.pop(action.pid, None)
         self.forget(action.pid)
-        expected = action.cause in (events.Cause.RELOAD, events.Cause.STOP, events.Cause.SCALE) or not action.reason
-        level = logging.INFO if action.cause in _PLANNED else logging.ERROR
+        expected = action.cause in (Cause.RELOAD, Cause.STOP, Cause.SCALE) or not action.reason
+        level = logging.ERROR if action.cause not in _PLANNED else logging.WARNING if action.lost else logging.INFO
         text = f"worker ended: {action.cause}" + ("" if expected else f": {action.reason}")
-        text += f" ({served} requests)" + (f"; requests in flight: {flights}" if flights else "")
+        text += f" ({row.cells[REQUESTS]} requests)" + (
+            f"; requests in flight: {in_words(action.lost)}" if action.lost else ""
+        )
+        self.board.fold(row)
         LOG.log(level, "%s", text, extra=log.about(action.slot, action.generation, action.pid))
         used = {int(self.board.row(index).cells[GENERATION]) for index in self.rows.values()}
         for generation in [g for g in self.places if g < self.generation and g not in used]:
             self.settings.pop(generation, None)
             del self.places[generation]
+
+    def in_flight(self, pid: int) -> tuple[str, ...]:
+        """The requests in flight of a worker that may have ended already; none of one that is no worker."""
+        return self.board.row(self.rows[pid]).in_flight() if pid in self.rows else ()
 
     def forget(self, pid: int) -> None:
         """Close what belonged to a child that is gone."""
@@ -273,6 +285,8 @@ class Effects:
         reserved = self._reserved.pop(generation, None)
         if reserved is not None:
             reserved.release(self.listeners)
+        self.settings.pop(generation, None)
+        self.places.pop(generation, None)
 
     def _commit(self, generation: int) -> None:
         self.generation = generation
@@ -311,7 +325,7 @@ class Effects:
 
     def _expose(self, action: events.Expose) -> None:
         row = self.board.row(self.rows[action.pid])
-        flights = row.in_words()
+        flights = in_words(row.in_flight())
         what = "hung" if action.hung else "stalled"
         text = f"{what}: its hub has not turned for {action.age:.1f} s; requests in flight: {flights or 'none'}"
         self.stacks.take(action.pid)
@@ -349,13 +363,7 @@ class Effects:
         return {"listeners": self.listeners.statistics(), "generations": sorted(self.settings)}
 
 
-_PLANNED = (
-    events.Cause.RELOAD,
-    events.Cause.STOP,
-    events.Cause.SCALE,
-    events.Cause.RECYCLE,
-    events.Cause.RSS,
-)
+_PLANNED = (Cause.RELOAD, Cause.STOP, Cause.SCALE, Cause.RECYCLE, Cause.RSS)
 
 
 def _keys(places: Places) -> set[str]:

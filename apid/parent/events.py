@@ -92,10 +92,11 @@ class Said:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exited:
-    """A child was reaped; `code` is negative for a signal."""
+    """A child was reaped; `code` is negative for a signal, `lost` describes the requests that it had in flight."""
 
     pid: int
     code: int
+    lost: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +122,20 @@ class Tick:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Queued:
+    """How many connections wait in the accept queues of all listeners; UNIX sockets count as 1 or 0."""
+
+    waiting: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The listening sockets are closed, and this many connections in their accept queues are lost."""
+
+    waiting: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LogsReopened:
     """The parent's own log is open anew; or, with an `error`, still the old one."""
 
@@ -138,6 +153,8 @@ Event = (
     | Exited
     | Silent
     | Beating
+    | Queued
+    | Abandoned
     | LogsReopened
     | Tick
 )
@@ -231,12 +248,29 @@ class Discard:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unlisten:
-    """Close the parent's listening sockets and remove their files: a stop."""
+    """Close the parent's listening sockets and remove their files: a stop.
+
+    With `abandon` no worker answers what is in the accept queues; answered by Abandoned then.
+    """
+
+    abandon: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LookAtQueues:
+    """See whether connections wait in the accept queues. Answered by Queued."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leave:
+    """Let every worker know whether the daemon leaves, which is another fact than that a worker does: health checks tell it."""
+
+    leaving: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retire:
-    """A worker has ended: fold its counters, free its row, log its cause."""
+    """A worker has ended: fold its counters, free its row, log its cause and the requests that are lost with it."""
 
     pid: int
     slot: int
@@ -244,6 +278,7 @@ class Retire:
     row: int
     cause: str
     reason: str = ""
+    lost: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -298,6 +333,8 @@ Action = (
     | Commit
     | Discard
     | Unlisten
+    | LookAtQueues
+    | Leave
     | Retire
     | Reply
     | Say

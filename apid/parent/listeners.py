@@ -17,13 +17,12 @@ import dataclasses
 import errno
 import logging
 import os
-import select
 import socket
 from collections.abc import Iterable
 
 from apid.conf.settings import Address, Daemon, Listener, Settings
 from apid.errors import BindError
-from apid.posix import sockets
+from apid.posix import accept_queue, sockets
 
 LOG = logging.getLogger(__name__)
 
@@ -51,9 +50,7 @@ class Bound:
     @property
     def waiting(self) -> bool:
         """Whether connections wait in its queue."""
-        poller = select.poll()
-        poller.register(self.sock, select.POLLIN)
-        return bool(poller.poll(0))
+        return bool(accept_queue.waiting(self.sock))
 
 
 class Listeners:
@@ -262,6 +259,10 @@ class Listeners:
                 with contextlib.suppress(OSError):
                     os.unlink(bound.path)
             bound.sock.close()
+
+    def waiting(self) -> int:
+        """How many connections wait for an accept, in all queues; of UNIX sockets one each at most."""
+        return sum(accept_queue.waiting(bound.sock) for bound in self._bound.values())
 
     def statistics(self) -> dict[str, str]:
         """Where each one really listens."""

@@ -135,7 +135,7 @@ class Loop:
             if signum != before or signum not in ONCE_IS_ENOUGH:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
-        exits += [events.Exited(pid, code) for pid, code in processes.reap()]
+        exits += [events.Exited(pid, code, self.effects.in_flight(pid)) for pid, code in processes.reap()]
         return exits, asked
 
     def _hear(self, pid: int, most: int) -> list[Event]:
@@ -308,7 +308,7 @@ class Loop:
         """Exec. Signals are blocked first: what comes from now on waits for the new image, what came before is handled here."""
         generation, self._becoming = self._becoming, 0
         change = self.plan.state.change
-        if self.effects.code is not None or change is None or change.generation != generation:
+        if self.effects.code is not None or change is None or change.generation != generation or not change.tried:
             return  # taken back meanwhile
         signals.block_all()
         exits, asked = self._signals([])

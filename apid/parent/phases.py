@@ -20,7 +20,7 @@ class Phase(enum.StrEnum):
     QUIESCED = "quiesced"
     """Workers drained by WINCH, sockets kept; a reload brings workers back."""
     LEAVING = "leaving"
-    """A stop was asked for; drain_delay runs, requests are still served."""
+    """A stop was asked for: drain_delay runs, requests are still served; or workers boot to answer what is queued."""
     STOPPING = "stopping"
     """Workers drain."""
     HALTING = "halting"
@@ -61,9 +61,9 @@ ONCE_IS_ENOUGH = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signa
 """Signals of which one that follows another at once says nothing new; TERM twice is another command, TTIN twice two workers."""
 
 NEXT: dict[tuple[Phase, Command], Phase] = {
-    (Phase.STARTING, Command.STOP): Phase.STOPPING,
+    (Phase.STARTING, Command.STOP): Phase.LEAVING,
     (Phase.RUNNING, Command.STOP): Phase.LEAVING,
-    (Phase.QUIESCED, Command.STOP): Phase.STOPPING,
+    (Phase.QUIESCED, Command.STOP): Phase.LEAVING,
     # a second TERM: now
     (Phase.LEAVING, Command.STOP): Phase.HALTING,
     (Phase.STOPPING, Command.STOP): Phase.HALTING,

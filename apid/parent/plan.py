@@ -46,9 +46,13 @@ class Plan:
         """Take note of an event and return what is to be done now."""
         if self.state.phase is Phase.ENDED:
             return []
+        if not isinstance(event, events.Abandoned):
+            self.state.abandoning = False  # its outcome would have come first, so there is none: the action has failed
         actions = self._note(event, now)
         actions += self._overdue(now)
         actions += self._reconcile(now)
+        if isinstance(event, events.Tick):  # the last event of a turn
+            actions += change_steps.begin_waiting(self.state, now)
         return actions
 
     def deadline(self, now: float) -> float | None:
@@ -58,13 +62,17 @@ class Plan:
         times += [poll.deadline for poll in state.polls]
         if state.change is not None and state.change.deadline:
             times.append(state.change.deadline)
+        if (proven := change_steps.proven_at(state)) is not None:
+            times.append(proven)
+        if change_steps.waits(state) or state.abandoning:
+            times.append(now)
         if state.phase is Phase.LEAVING:
             times.append(state.leave_at)
-        if state.phase in (Phase.STARTING, Phase.RUNNING) and state.room() > 0:
+        if state.phase in (Phase.STARTING, Phase.RUNNING, Phase.LEAVING) and state.room() > 0:
             empty = [slot for slot in range(state.wanted) if not state.holders(state.generation, slot)]
             times += [state.backoff(slot).not_before for slot in empty]
         times += state.recovers(now)
-        if state.phase is Phase.STARTING and state.daemon.startup_timeout:
+        if state.patient() and state.daemon.startup_timeout:
             times.append(state.started + state.daemon.startup_timeout)
         return min(times, default=None)
 
@@ -80,6 +88,8 @@ class Plan:
                 child = Child(event.pid, event.slot, event.generation, event.row, spawned=now)
                 boot = (state.change and state.change.daemon) or state.daemon
                 child.deadline = now + boot.startup_timeout if boot.startup_timeout else 0.0
+                members = {state.generation, state.change.generation if state.change else state.generation}
+                child.abandoned = event.generation not in members
                 state.children.add(child)
                 return []
             case events.SpawnFailed():
@@ -92,6 +102,10 @@ class Plan:
                 return self._beat(event, now)
             case events.LogsReopened():
                 return polls.answered_by_parent(self.state, event.error)
+            case events.Queued():
+                return ending.looked(state, event, now)
+            case events.Abandoned():
+                return ending.abandoned(state, event)
             case events.Prepared() | events.Failed() | events.TrialStarted():
                 return change_steps.note(state, event, now)
             case events.Tick():
@@ -124,9 +138,11 @@ class Plan:
     def _spawn_failed(self, event: events.SpawnFailed, now: float) -> list[Action]:
         state = self.state
         state.pending.discard((event.slot, event.generation))
+        if state.rescuing():
+            return [Say(logging.ERROR, f"cannot fork a worker: {event.reason}"), *ending.close(state, now)]
         if state.change is not None and event.generation == state.change.generation:
             return change_steps.fail(state, f"cannot fork a worker: {event.reason}", now)
-        pause = max(1.0, state.backoff(event.slot).died(now, 0.0))
+        pause = max(1.0, state.backoff(event.slot).died(now, 0.0, f"cannot fork: {event.reason}"))
         state.backoff(event.slot).not_before = now + pause
         return [
             Say(
@@ -148,28 +164,37 @@ class Plan:
                 return self._ready(child, now)
             case channel.BootFailed():
                 child.reason, child.cause = message.reason, Cause.BOOT
-                if message.kind == "config" and not state.ever_ready and state.phase is Phase.STARTING:
+                if message.kind == "config" and not state.ever_ready and state.patient():
                     return ending.give_up(state, ExitCode.CONFIG, message.reason, message.detail, now)
                 if message.detail:
                     return [Say(logging.ERROR, message.reason, _triple(child), message.detail)]
             case channel.RecycleAsked():
                 child.asked = message.cause
-            case channel.DrainDone() if message.cut:
-                state.cut += len(message.cut) if is_ending(state.phase) else 0
-                text = "the drain deadline cut: " + "; ".join(message.cut)
-                return [Say(logging.WARNING, text, _triple(child))]
+            case channel.DrainDone():
+                child.accounted = True
+                return self._lost(child, message)
             case channel.Draining():
                 return polls.deaf(state, child)
             case channel.Reopened() | channel.Dumped():
                 return polls.answered(state, child, message)
         return []
 
+    def _lost(self, child: Child, message: channel.DrainDone) -> list[Action]:
+        """A worker has named the requests that end with it."""
+        if not message.cut:
+            return []
+        self.state.cut += len(message.cut) + message.more if is_ending(self.state.phase) else 0
+        halted = self.state.phase is Phase.HALTING or child.stage is not Stage.DRAINING
+        who = "the stop now" if halted else "the drain deadline"
+        more = [f"and {message.more} more"] if message.more else []
+        return [Say(logging.WARNING, f"{who} cut: {'; '.join([*message.cut, *more])}", _triple(child))]
+
     def _ready(self, child: Child, now: float) -> list[Action]:
         if child.stage is not Stage.BOOTING:
             return []  # killed while its message was on the way
         child.turn(Turn.READY)
         child.ready, child.deadline = now, 0.0
-        self.state.ever_ready = True
+        self.state.ever_ready |= child.generation == self.state.generation
         took = f"ready after {now - child.spawned:.2f} s"
         return [Say(logging.INFO, took, _triple(child))]
 
@@ -204,11 +229,18 @@ class Plan:
         state.ends[cause] = state.ends.get(cause, 0) + 1
         state.last_end[child.slot] = cause
         state.recycling = 0 if state.recycling == child.pid else state.recycling
+        lost = () if child.accounted else event.lost
         actions: list[Action] = [
-            events.Retire(child.pid, child.slot, child.generation, child.row, cause, child.reason),
+            events.Retire(child.pid, child.slot, child.generation, child.row, cause, child.reason, lost),
             *polls.lost(state, child),
         ]
         if is_ending(state.phase):
+            state.cut += len(lost)
+            if state.rescuing() and stage is Stage.BOOTING:  # a stop does not wait for workers to learn how to boot
+                return actions + ending.close(state, now)
+            if state.phase is not Phase.LEAVING:
+                return actions
+        if child.abandoned:
             return actions
         if state.change is not None and child.generation == state.change.generation:
             if stage is Stage.BOOTING:
@@ -222,17 +254,20 @@ class Plan:
     def _mourn(self, child: Child, stage: Stage, cause: str, now: float) -> list[Action]:
         """A worker of the present generation died without having been told to: back off, or give up a start."""
         state = self.state
-        pause = state.backoff(child.slot).died(now, now - child.ready if child.ready else 0.0)
+        pause = state.backoff(child.slot).died(now, now - child.ready if child.ready else 0.0, child.reason or cause)
         if stage is Stage.BOOTING and not state.ever_ready:
             state.boot_deaths += 1
-            if state.boot_deaths >= TRIES_AT_START:
+            if state.boot_deaths >= TRIES_AT_START and state.change is None:
                 text = f"no worker ever became ready; the last one: {child.reason or cause}"
                 return ending.give_up(state, ExitCode.NO_WORKER, text, "", now)
+        actions = change_steps.aftermath(state, child, cause, now)
+        if stage is Stage.BOOTING:
+            actions += scaling.fail(state, child.slot, now)
         if not pause:
-            return []
+            return actions
         failures = state.backoff(child.slot).failures
         text = f"{failures} short lives in a row; the next worker in {pause:.0f} s"
-        return [Say(logging.WARNING, text, {"worker": child.slot, "gen": child.generation, "pid": child.pid})]
+        return [*actions, Say(logging.WARNING, text, {"worker": child.slot, "gen": child.generation, "pid": child.pid})]
 
     # ---- time ----
 
@@ -245,9 +280,8 @@ class Plan:
         actions += change_steps.overdue(state, now)
         actions += polls.overdue(state, now)
         if state.phase is Phase.LEAVING and now >= state.leave_at:
-            state.phase = Phase.STOPPING
-            actions += ending.drain_all(state, now)
-        if state.phase is Phase.STARTING and 0 < state.daemon.startup_timeout <= now - state.started:
+            actions += ending.close(state, now)
+        if state.patient() and 0 < state.daemon.startup_timeout <= now - state.started:
             if state.ever_ready:
                 actions += self._started("some workers are still missing")
             else:
@@ -270,12 +304,12 @@ class Plan:
             Cause.BOOT: f"{child.reason}: killed",
         }.get(child.cause, "did not leave in time: killed")
         if child.stage is Stage.DRAINING:
-            self.state.cut += is_ending(self.state.phase)
+            self.state.killed += self.state.phase is Phase.STOPPING
         was_booting = child.stage is Stage.BOOTING
         child.turn(Turn.KILL)
         actions: list[Action] = [Say(logging.ERROR, text, _triple(child)), events.Kill(child.pid, signal.SIGKILL)]
         change = self.state.change
-        if was_booting and change is not None and child.generation == change.generation:
+        if was_booting and change is not None and child.generation == change.generation and not child.abandoned:
             actions += change_steps.fail(self.state, child.reason, now)
         return actions
 
@@ -284,6 +318,10 @@ class Plan:
     def _reconcile(self, now: float) -> list[Action]:
         state = self.state
         actions = dismiss_strays(state, now)
+        if state.rescuing() and state.complete(state.generation, state.wanted):
+            actions += ending.close(state, now)
+        if state.phase is Phase.LEAVING and (state.waiting is None or state.rescuing()):
+            actions += self._fill(state.generation, state.wanted, now)
         if is_ending(state.phase):
             return actions + ending.finish(state)
         # Commit before forking, so that no worker is forked for a generation that the commit ends; and dismiss the surplus before
@@ -299,7 +337,7 @@ class Plan:
             actions += self._started("")
         if state.change is not None and state.change.step is Step.RAISING:
             actions += self._fill(state.change.generation, state.change.wanted, now)
-        return actions + scaling.settle(state)
+        return actions + scaling.settle(state, now)
 
     def _started(self, but: str) -> list[Action]:
         state = self.state

@@ -25,6 +25,12 @@ def begin(state: State, command: Command, who: int | None, now: float) -> list[A
     question = channel.Reopen() if command is Command.REOPEN else channel.Dump()
     actions: list[Action] = [events.ReopenLogs()] if command is Command.REOPEN else []
     actions += [events.Tell(child.pid, question) for child in asked]
+    if command is Command.REOPEN:
+        # It has opened the files already, perhaps before they were moved away; it hears this when it is ready.
+        late = [child for child in state.children if child.stage is Stage.BOOTING]
+        actions += [events.Tell(child.pid, question) for child in late]
+        notes = [f"; worker {child.slot} still boots and reopens its logs when it is ready" for child in late]
+        state.polls[-1].note = "".join(notes)
     return actions + _settle(state)
 
 
@@ -79,6 +85,8 @@ def overdue(state: State, now: float) -> list[Action]:
             late = poll.pending if not poll.verdict else set()
             slots = sorted({child.slot for child in state.children if child.pid in late})
             poll.errors += [f"worker {slot} did not answer within {PATIENCE:g} s" for slot in slots]
+            if poll.verdict:
+                poll.note = f"; {len(poll.pending)} of the old workers have not said that they accept no more"
             poll.pending.clear()
     return _settle(state)
 
@@ -87,7 +95,9 @@ def _settle(state: State) -> list[Action]:
     done = [poll for poll in state.polls if not poll.pending]
     state.polls = [poll for poll in state.polls if poll.pending]
     return [
-        events.Reply(poll.who, not poll.errors, "; ".join(poll.errors) or poll.verdict or f"{poll.kind}: done")
+        events.Reply(
+            poll.who, not poll.errors, "; ".join(poll.errors) or f"{poll.verdict or f'{poll.kind}: done'}{poll.note}"
+        )
         for poll in done
         if poll.who is not None
     ]

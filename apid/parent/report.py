@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from apid import status as documents
+from apid.parent.backoff import STABLE
 from apid.parent.children import Child
 from apid.parent.effects import Effects
 from apid.parent.events import Cause
@@ -96,11 +97,18 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "kind": verdict.kind,
         "ok": verdict.ok,
-        "text": verdict.text[:LONGEST_TEXT],
+        "text": verdict.text[:LONGEST_TEXT] + _aftermath(verdict),
+        "deaths": verdict.deaths,
         "generation": verdict.generation,
         "seconds": round(verdict.seconds, 3),
         "at": verdict.at,
     }
+
+
+def _aftermath(verdict: Verdict) -> str:
+    if not verdict.deaths:
+        return ""
+    return f"; {verdict.deaths} workers ended within {STABLE:g} s after it, the last one with {verdict.last_death}"
 
 
 def _seated(state: State) -> list[Child]:

@@ -26,9 +26,13 @@ def ask(state: State, event: Asked) -> list[Action]:
         change.wanted = number
     if state.change is not None or state.queued:
         state.scaled.append((event.command, event.number))
+    overruled = [who for who, told in state.scalers if told not in (0, number)]
+    state.scalers = [(who, told) for who, told in state.scalers if told in (0, number)]
     if event.who is not None:
-        state.scalers.append((event.who, number))
-    return [Say(logging.INFO, f"workers: {number} wanted from now on")]
+        state.scalers.append((event.who, number if event.command is Command.SCALE else 0))
+    text = f"{number} workers are wanted now"
+    told: list[Action] = [events.Reply(who, False, f"overruled: {text}") for who in overruled]
+    return [Say(logging.INFO, f"workers: {number} wanted from now on"), *told]
 
 
 def after_reload(state: State, configured: int) -> int:
@@ -58,15 +62,36 @@ def surplus(state: State, generation: int, wanted: int, now: float) -> list[Acti
     return actions
 
 
-def settle(state: State) -> list[Action]:
-    """Answer those who asked, once the workers are there and the surplus has been told to go."""
+def fail(state: State, slot: int, now: float) -> list[Action]:
+    """Tell those who asked that the worker of a slot does not boot, and what is done about it: it is tried again."""
+    done, state.scalers = state.scalers, []
+    backoff = state.backoff(slot)
+    pause = max(0.0, backoff.not_before - now)
+    again = (
+        f"{state.wanted} remain wanted, and worker {slot} is tried again {f'in {pause:.0f} s' if pause else 'at once'}"
+    )
+    ready = f"{len(state.ready(state.generation))} of {state.wanted} workers are ready"
+    return [events.Reply(who, False, f"{ready}: worker {slot} failed ({backoff.why}); {again}") for who, _ in done]
+
+
+def settle(state: State, now: float) -> list[Action]:
+    """Answer those who asked, once the workers are there and the surplus has been told to go; or once a seat stays empty."""
     if not state.scalers or state.change is not None:
         return []
+    for slot in range(state.wanted):
+        if not state.holders(state.generation, slot) and state.backoff(slot).not_before > now:
+            return fail(state, slot, now)
     serving = [child for child in state.children.of(state.generation) if child.serving]
     if len(serving) != state.wanted or not state.complete(state.generation, state.wanted):
         return []
     done, state.scalers = state.scalers, []
-    return [events.Reply(who, number == state.wanted, f"{state.wanted} workers are ready") for who, number in done]
+    text = f"{state.wanted} workers are ready"
+    overruled = f"overruled by a reload: {state.wanted} workers are wanted now, and ready"
+    return [
+        events.Reply(who, good, text if good else overruled)
+        for who, number in done
+        for good in [number in (0, state.wanted)]
+    ]
 
 
 def _told(number: int, event: Asked) -> int:

@@ -65,6 +65,8 @@ class Poll:
     pending: set[int]
     deadline: float
     errors: list[str] = dataclasses.field(default_factory=list)
+    note: str = ""
+    """What is added to a good answer."""
     verdict: str = ""
     """What is answered once nobody is pending, in time or not: the verdict of a change, which waits until the old workers accept
     no more."""
@@ -81,6 +83,10 @@ class Verdict:
     seconds: float
     at: float
     """Monotonic seconds."""
+    deaths: int = 0
+    """Workers of its generation that ended by themselves soon after it."""
+    last_death: str = ""
+    """How the last one of these ended."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -92,8 +98,6 @@ class State:
     wanted: int
     phase: Phase = Phase.STARTING
     generation: int = 1
-    newest: int = 1
-    """The highest number given to a generation; numbers are never used twice."""
     children: Children = dataclasses.field(default_factory=Children)
     pending: set[tuple[int, int]] = dataclasses.field(default_factory=set)
     """(slot, generation) of forks that were asked for and not answered yet."""
@@ -110,13 +114,19 @@ class State:
     """(command, number) of what was said about the number of workers since a reload was last asked for: it applies to the
     number that the reload reads, for it was said later."""
     scalers: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    """(who, number) of scale commands whose verdict is due."""
+    """(who, number) of scale commands whose verdict is due; the number is 0 where it was relative."""
     stoppers: list[int] = dataclasses.field(default_factory=list)
     ever_ready: bool = False
     boot_deaths: int = 0
     leave_at: float = 0.0
+    waiting: int | None = None
+    """Connections in the accept queues when a stop found no worker ready to answer them; None: it did not look."""
+    abandoning: bool = False
+    """The accept queues are being closed unanswered; how many connections that costs is known at once."""
     cut: int = 0
-    """Requests cut by a drain's deadline, this stop."""
+    """Requests and queued connections that this stop has lost."""
+    killed: int = 0
+    """Workers that this stop's drain had to kill."""
     exit_code: int = 0
     exit_reason: str = ""
     ends: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -141,6 +151,19 @@ class State:
     def complete(self, generation: int, wanted: int) -> bool:
         """Whether each of the seats 0..wanted-1 of a generation has a ready worker."""
         return self.ready(generation).issuperset(range(wanted))
+
+    def patient(self) -> bool:
+        """Whether the start is still waited for, and judged: not while a reload may mend it, nor once workers come and go."""
+        judged = not self.ever_ready or bool(self.ready(self.generation))
+        return self.phase is Phase.STARTING and self.change is None and judged
+
+    def answering(self) -> bool:
+        """Whether any worker, of whichever generation, accepts connections."""
+        return any(child.stage is Stage.READY and child.cause != Cause.HUNG for child in self.children)
+
+    def rescuing(self) -> bool:
+        """Whether a stop raises workers for what waits in the accept queues."""
+        return self.phase is Phase.LEAVING and bool(self.waiting)
 
     def backoff(self, slot: int) -> Backoff:
         """The history of a slot."""
@@ -176,5 +199,6 @@ class State:
         if self.change is not None:
             wanted[self.change.generation] = self.change.wanted
         return sum(
-            child.serving and child.slot >= wanted.get(child.generation, child.slot + 1) for child in self.children
+            child.serving and not child.abandoned and child.slot >= wanted.get(child.generation, child.slot + 1)
+            for child in self.children
         )

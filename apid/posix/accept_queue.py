@@ -1,8 +1,9 @@
-"""How many connections wait in the kernel for an accept(2), by listening socket. Linux; TCP only."""
+"""How many connections wait in the kernel for an accept(2), by listening socket. Linux; numbers for TCP only."""
 
 from __future__ import annotations
 
 import dataclasses
+import select
 import socket
 import struct
 
@@ -35,3 +36,13 @@ def look(sock: socket.socket) -> AcceptQueue | None:
     except (OSError, struct.error):
         return None
     return AcceptQueue(depth, limit, drops)
+
+
+def waiting(sock: socket.socket) -> int:
+    """Return how many connections wait; of a UNIX socket Linux tells only whether any does: 1 or 0."""
+    found = look(sock)
+    if found is not None:
+        return found.depth
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return int(any(event & select.POLLIN for _, event in poll.poll(0)))

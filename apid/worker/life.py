@@ -57,6 +57,7 @@ class Life:
         self._apps = apps
         self._report = report
         self._inline = ticket.channel is None
+        self._orphaned = False
         self._leave: event.Event = event.Event()
         # A forked worker writes its stacks at USR2 (faulthandler); inline nobody asks for them, and the default would end it.
         self._bell = signals.SignalSocket((*SIGNALS, signal.SIGUSR2) if self._inline else SIGNALS)
@@ -65,7 +66,12 @@ class Life:
         self._engine = Engine(
             settings.http,
             ticket.row,
-            environ={"apid.offload": offload, "apid.worker": self._identity(), "apid.status": Status(ticket)},
+            environ={
+                "apid.offload": offload,
+                "apid.worker": self._identity(),
+                "apid.status": Status(ticket),
+                "apid.draining": lambda: ticket.board.leaving or self._orphaned,
+            },
             multiprocess=not self._inline,
         )
 
@@ -120,6 +126,7 @@ class Life:
                 packet = b""
             if not packet:
                 LOG.warning("the parent is gone: draining")
+                self._orphaned = True
                 daemon = self._ticket.settings.daemon
                 self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=False))
                 return
@@ -132,8 +139,6 @@ class Life:
         match message:
             case channel.Drain():
                 self._leave_with(message)
-            case channel.DrainSoon():
-                self._engine.drain_soon()
             case channel.Reopen():
                 self._reopen()
             case channel.Dump():
@@ -178,16 +183,20 @@ class Life:
             return
         LOG.info("received SIGTERM: draining")
         daemon = self._ticket.settings.daemon
-        if self._inline and daemon.drain_delay:
-            self._engine.drain_soon()
+        if self._inline:
+            self._ticket.board.leaving = True
             eventlet.sleep(daemon.drain_delay)
         self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=not self._inline))
 
     def _now(self) -> None:
-        """Stop now: flush the logs and be gone; requests in flight are lost, which is what was asked for."""
+        """Stop now: name what is lost, flush the logs and be gone."""
+        lost = self._engine.lose()
+        self._say(channel.DrainDone(lost))
+        if self._inline and lost:
+            LOG.warning("the stop now cut: %s", scoreboard.in_words(lost))
         self._engine.close()
         logging.shutdown()
-        os._exit(ExitCode.OK)
+        os._exit(ExitCode.CUT if self._inline and lost else ExitCode.OK)
 
     def _say(self, message: channel.Message) -> None:
         if self._channel is not None:

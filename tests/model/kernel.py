@@ -13,7 +13,7 @@ from collections import Counter, deque
 
 from apid import channel
 from apid.conf.settings import Daemon
-from apid.parent import events, handover
+from apid.parent import change_steps, events, handover
 from apid.parent.children import Child
 from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command, Phase, ending
@@ -32,6 +32,13 @@ class Process:
     kind: str = "worker"
     ready: bool = False
     draining: bool = False
+    stuck: bool = False
+    """It does not hear SIGQUIT."""
+    flights: int = 0
+    """Requests in flight; they are lost where it ends without having said what became of them."""
+    accounted: bool = False
+    attempt: int = 0
+    """Which of all changes it was forked in."""
     ended: int | None = None
     """Exit code of one that nobody has waited for yet."""
 
@@ -60,6 +67,11 @@ class Kernel:
         self.next_pid = 100
         self.committed = 1
         self.listening = True
+        self.leaving = False
+        self.queue = 0
+        self.lost = 0
+        self.attempt = 0
+        self.unlisten_fails = False
         self.turn()
 
     # ---- what happens ----
@@ -87,13 +99,18 @@ class Kernel:
 
     def say(self, pid: int, message: channel.Message) -> None:
         """A child speaks."""
+        if isinstance(message, channel.DrainDone):
+            process = self.processes[pid]
+            process.accounted, process.flights = True, 0
+            self.lost += len(message.cut) + message.more if ending(self.state.phase) else 0
         self.exits.append(events.Said(pid, message))
 
     def end(self, process: Process, code: int) -> None:
         """A child ends; the parent is told at its next turn."""
         assert process.ended is None
         process.ended = code
-        self.exits.append(events.Exited(process.pid, code))
+        lost = () if process.accounted else tuple(f"GET /{number} 1.0 s" for number in range(process.flights))
+        self.exits.append(events.Exited(process.pid, code, lost))
 
     def turn(self) -> list[events.Action]:
         """One turn of the loop: what children said and their exits, then what was asked, then time."""
@@ -104,6 +121,7 @@ class Kernel:
         while queue and self.code is None:
             event = queue.popleft()
             if isinstance(event, events.Exited):
+                self.lost += len(event.lost) if ending(self.state.phase) else 0
                 self.gone.add(event.pid)
                 self.processes.pop(event.pid)
             self.log.append(event)
@@ -120,7 +138,7 @@ class Kernel:
         if self.becoming and self.code is None:
             generation, self.becoming = self.becoming, 0
             change = self.state.change
-            if change is not None and change.generation == generation:
+            if change is not None and change.generation == generation and change.tried:
                 self.inbox = [*self.become(generation), *self.inbox]
                 done += self.turn()
         return done
@@ -146,6 +164,7 @@ class Kernel:
             case events.Spawn():
                 return [self.fork(action)]
             case events.Prepare():
+                self.attempt += 1
                 if self.prepare_fails:
                     return [events.Failed(action.generation, "the configuration is wrong")]
                 return [events.Prepared(action.generation, self.daemon)]
@@ -172,14 +191,23 @@ class Kernel:
                 assert action.pid in self.gone
                 self.rows.remove(action.row)
             case events.Commit():
+                assert action.generation == self.committed + 1, "numbers of generations that serve are consecutive"
                 self.committed = action.generation
+                members = [self.processes[c.pid] for c in self.state.children.of(action.generation)]
+                assert {one.attempt for one in members} == {self.attempt}, "a worker of a failed change has joined"
+                ready = [c.ready for c in self.state.children.of(action.generation, stage=Stage.READY)]
+                assert self.now >= max(ready) + change_steps.WATCH, "committed before it has proven itself"
                 # as far as the parent can know: a worker may die between its Ready and this line
                 serving = {c.slot for c in self.state.children.of(action.generation) if self.serves(c)}
                 assert serving == set(range(self.state.wanted)), "committed with other seats than the wanted ones"
             case events.Discard():
                 assert action.generation != self.committed
+            case events.LookAtQueues():
+                return [events.Queued(self.queue)]
             case events.Unlisten():
-                self.listening = False
+                return self.unlisten(action)
+            case events.Leave():
+                self.leaving = action.leaving
             case events.Reply():
                 self.replies.setdefault(action.who, []).append(action)
                 assert len(self.replies[action.who]) <= self.asked[action.who], f"{action.who} was answered twice"
@@ -187,8 +215,29 @@ class Kernel:
                 # a trial that was sent SIGKILL need not be waited for
                 left = [one for one in self.processes.values() if one.ended is None or one.kind != TRIAL]
                 assert not left, "the parent ends before its children"
+                assert action.code or not self.lost, f"exit 0 after {self.lost} requests were lost"
                 self.code = action.code
         return []
+
+    def unlisten(self, action: events.Unlisten) -> list[events.Event]:
+        """Close the listeners: what waits there is lost unless a worker answers it."""
+        # those that this stop tells to drain, which they have not heard yet, empty the queues first
+        last = [c for c in self.state.children if c.stage is Stage.DRAINING and not self.processes[c.pid].draining]
+        answering = self.state.phase is not Phase.HALTING and bool(last)
+        lost = self.queue if self.listening and not answering else 0
+        self.listening = False
+        assert action.abandon == (not answering)
+        if lost and self.state.phase is Phase.STOPPING:
+            assert self.rescue_failed, "a stop does not try to answer what is queued"
+        if self.unlisten_fails:
+            return []
+        self.lost += lost
+        return [events.Abandoned(lost)] if action.abandon else []
+
+    @property
+    def rescue_failed(self) -> bool:
+        """Whether workers were raised for what is queued, and one of them failed or the time was over."""
+        return self.state.waiting is not None
 
     def pid(self) -> int:
         self.next_pid += 1
@@ -199,7 +248,7 @@ class Kernel:
         return self.processes[pid]
 
     def fork(self, action: events.Spawn) -> events.Event:
-        assert not ending(self.state.phase), "a fork while stopping"
+        assert not ending(self.state.phase) or self.state.phase is Phase.LEAVING, "a fork while stopping"
         assert self.listening
         holders = [c for c in self.state.children.of(action.generation, slot=action.slot) if c.serving]
         spare = [c for c in holders if c.pid == self.state.recycling or c.cause == events.Cause.HUNG]
@@ -209,7 +258,7 @@ class Kernel:
             return events.SpawnFailed(action.slot, action.generation, "Resource temporarily unavailable")
         pid, row = self.pid(), min(set(range(600)) - self.rows)
         self.rows.add(row)
-        self.processes[pid] = Process(pid, action.slot, action.generation)
+        self.processes[pid] = Process(pid, action.slot, action.generation, attempt=self.attempt)
         change = self.state.change
         wanted = max(self.state.wanted, change.wanted if change else 0)
         leaving = sum(not c.serving for c in self.state.children)
@@ -224,13 +273,19 @@ class Kernel:
         assert not process.draining
         process.draining = True
         child = self.state.children.get(action.pid)
-        if self.state.phase in (Phase.STARTING, Phase.RUNNING) and child.generation <= self.state.generation:
+        if (
+            self.state.phase in (Phase.STARTING, Phase.RUNNING)
+            and child.generation <= self.committed
+            and not child.abandoned
+        ):
             # a worker of a failed change is dismissed in any case: it was never committed
             assert any(map(self.serves, self.state.children)), "the last ready worker was dismissed"
         if action.successor and child.cause in (events.Cause.RELOAD, events.Cause.RECYCLE, events.Cause.RSS):
             # R10: the seats are otherwise ready, as far as it is us who decide
             generation = self.state.generation
-            if child.generation == generation:
+            if child.abandoned:
+                pass
+            elif child.generation == generation:
                 others = [c for c in self.state.children.of(generation, slot=child.slot) if c.stage is Stage.READY]
                 assert others, "recycled before its successor was ready"
             elif child.generation < generation:
@@ -245,7 +300,8 @@ class Kernel:
         process = self.alive(action.pid)
         if action.signum == signal.SIGKILL and process.ended is None:
             self.end(process, -signal.SIGKILL)
-        elif action.signum == signal.SIGQUIT and process.ended is None and process.ready:
+        elif action.signum == signal.SIGQUIT and process.ended is None and process.ready and not process.stuck:
+            self.say(process.pid, channel.DrainDone(["GET / 0.1 s"] * process.flights))
             self.end(process, 0)
 
     # ---- what must hold whenever the loop sleeps ----
@@ -253,6 +309,8 @@ class Kernel:
     def check(self) -> None:
         """After each turn."""
         state = self.state
+        leaves = state.phase is Phase.QUIESCED or (ending(state.phase) and state.phase is not Phase.ENDED)
+        assert self.leaving == leaves or self.code is not None, "health checks tell something else than the phase"
         assert {child.pid for child in state.children} == {
             one.pid for one in self.processes.values() if one.kind == "worker"
         }, "the plan and the kernel disagree about who is there"

@@ -199,6 +199,16 @@ class Machine(RuleBasedStateMachine):
     def the_next_changes_fail(self, prepare, trial, become):
         self.kernel.prepare_fails, self.kernel.try_fails, self.kernel.exec_fails = prepare, trial, become
 
+    @rule(pick=PICK, flights=st.integers(0, 3), stuck=st.booleans())
+    def has_requests(self, pick, flights, stuck):
+        process = self.one(pick, self.kernel.workers(ready=True))
+        if process and not process.accounted:
+            process.flights, process.stuck = flights, stuck
+
+    @rule(waiting=st.integers(0, 3))
+    def connections_wait(self, waiting):
+        self.kernel.queue = waiting
+
     @rule(seconds=st.sampled_from([0.0, 0.1, 0.5, 1.0, 4.0, 11.0, 31.0]))
     def time_passes(self, seconds):
         until = self.kernel.now + seconds
@@ -287,7 +297,6 @@ class Machine(RuleBasedStateMachine):
 
     def stop(self):
         kernel = self.kernel
-        cut_before = kernel.state.cut
         if kernel.code is None:
             kernel.ask(Command.STOP, self.askers + 1)
         for _ in range(40):
@@ -296,8 +305,8 @@ class Machine(RuleBasedStateMachine):
             self.behave()
         assert kernel.code is not None, f"TERM does not end it: {kernel.state}"
         assert kernel.code in (0, 1, 2, 4)
-        assert kernel.code != ExitCode.CUT or kernel.state.cut
-        assert cut_before == 0 or kernel.code != 0 or kernel.state.phase is Phase.ENDED
+        assert kernel.code != ExitCode.CUT or kernel.state.cut or kernel.state.killed
+        assert kernel.state.cut == kernel.lost, "the number of lost requests is not true"
         assert not kernel.workers(), "an orphan"
         unanswered = [who for who, asked in kernel.asked.items() if len(kernel.replies.get(who, [])) != asked]
         assert not unanswered, f"no verdict for {unanswered}"

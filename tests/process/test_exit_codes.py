@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from tests.support.apps import pipeline
-from tests.support.client import Connection, NoAnswer, get
+from tests.support.client import Connection, NoAnswer, get, request_bytes
 from tests.support.daemon import CONTROL, PROGRAM
 from tests.support.processes import wait_until
 
@@ -49,6 +49,37 @@ def test_1_when_the_drain_deadline_cut_something(daemon, tmp_path):
     found = re.search(r"the drain deadline cut: .*GET /cut/me", one.log())
     assert found, one.log()
     one.allow(r"drain deadline cut")
+
+
+@pytest.mark.parametrize("workers", [1, 0], ids=["forked", "inline"])
+@pytest.mark.parametrize("signals", [["INT"], ["QUIT"], ["TERM", "TERM"]], ids="-".join)
+def test_1_when_a_stop_now_lost_requests(daemon, tmp_path, workers, signals):
+    control = {"control_socket": None} if not workers else {}
+    paste = pipeline("slow", seconds=60, began=tmp_path / "began")
+    one = daemon(paste=paste, workers=workers, **control).start()
+    with Connection(one.address) as connection:
+        connection.send(request_bytes("POST", "/lost/one", body=b"{}"))
+        wait_until((tmp_path / "began").exists, "the request is in flight")
+        for number, name in enumerate(signals):
+            if number:
+                one.wait_for_log("stopping: |received SIGTERM")
+            one.signal(getattr(signal, f"SIG{name}"))
+        assert one.wait() == 1
+    assert re.search(
+        r"the stop now cut: POST /lost/one HTTP/1.1 \d\.\d s req-|cut: POST /lost/one \d\.\d s req-", one.log()
+    )
+
+
+def test_1_when_a_stop_now_lost_the_request_of_a_worker_that_hangs(daemon):
+    one = daemon(paste=pipeline("hanging"), workers=1).start()
+    with Connection(one.address) as connection:
+        connection.send(request_bytes(path="/loop"))
+        wait_until(lambda: one.status()["workers"][0]["oldest"], "the request is in flight")
+        assert one.stop(signal.SIGINT) == 1
+    assert re.search(r"worker ended: stop \(0 requests\); requests in flight: GET /loop.* s \(req-", one.log()), (
+        one.log()
+    )
+    one.allow("did not leave in time: killed")
 
 
 def test_2_for_a_wrong_option(daemon):

@@ -50,3 +50,31 @@ def test_r11_new_connections_are_refused_while_the_old_ones_are_finished(daemon,
         wait_until(refused, "new connections are refused", 5)
         assert connection.answer().status == 200
     assert one.wait() == 0
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+def test_r11_what_waits_in_the_kernel_since_a_quiesce_is_answered(daemon, tmp_path, unix):
+    path = tmp_path / "api.sock"
+    bind = {"bind": f"unix:{path}", "bind_port": None} if unix else {}
+    one = daemon(paste=pipeline("hello"), workers=2, **bind).start()
+    one.signal(signal.SIGWINCH)
+    one.wait_for_workers(0)
+    address = path if unix else one.address
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(Connection(address, timeout=20)) for _ in range(20)]
+        for connection in connections:
+            connection.send(request_bytes(headers={"Connection": "close"}))
+        one.signal(signal.SIGTERM)
+        assert [connection.answer().status for connection in connections] == [200] * 20
+        assert one.wait() == 0
+
+
+def test_r11_what_waits_in_the_kernel_and_is_not_answered_is_told(daemon):
+    one = daemon(paste=pipeline("hello"), workers=2).start()
+    one.signal(signal.SIGWINCH)
+    one.wait_for_workers(0)
+    with Connection(one.address) as first, Connection(one.address) as second:
+        first.send(request_bytes())
+        second.send(request_bytes())
+        assert one.stop(signal.SIGINT) == 1
+    assert "connections in the accept queues were lost: 2" in one.log()

@@ -57,3 +57,59 @@ def test_r8_whoever_asks_during_a_reload_gets_the_verdict_of_the_next(daemon):
     assert all(b'"ok": true' in answer for answer in answers), answers
     assert 2 <= one.status()["generation"] <= 3, "one running and one waiting"
     assert one.stop() == 0
+
+
+def test_r8_an_application_that_dies_soon_after_ready(daemon, tmp_path):
+    """Within the watch the reload fails; later its record tells it."""
+    after = tmp_path / "after"
+    one = daemon(paste=pipeline("mortal", after=after), workers=1).start()
+    one.allow("worker ended: exit:9", "reload failed")
+    before = one.worker_pids()
+
+    after.write_text("0.2")
+    answer = one.ask("reload")
+    assert not answer["ok"]
+    assert "3 of its workers ended soon after they were ready, the last one with exit:9" in answer["text"]
+    assert before == one.wait_for_workers(1)
+
+    after.write_text("2")
+    answer = one.ask("reload")
+    assert answer["ok"]
+    assert "generation 2 is ready (1 workers, each for 0.5 s at least)" in answer["text"]
+    after.unlink()
+    change = wait_until(lambda: (last := one.status()["last_change"])["deaths"] and last, "the death is told")
+    assert change["ok"]
+    assert "1 workers ended within 10 s after it, the last one with exit:9" in change["text"]
+    assert one.stop() == 0
+
+
+def test_r8_a_reload_while_the_first_generation_hangs_in_its_boot_is_taken_at_once(daemon, tmp_path):
+    how = tmp_path / "how"
+    how.write_text("hang")
+    one = daemon(paste=pipeline("bad_at_load", how=how), workers=2).launch()
+    wait_until((tmp_path / "how.seen").exists, "one hangs")
+    how.write_text("")
+    answer = one.ask("reload")
+    assert answer["ok"], answer
+    status = one.status()
+    assert (status["phase"], status["generation"], status["ready"]) == ("running", 2, 2)
+    assert one.stop() == 0
+
+
+def test_r8_a_scale_to_workers_that_do_not_boot_and_numbers_without_a_gap(daemon, tmp_path):
+    how = tmp_path / "how"
+    one = daemon(paste=pipeline("bad_at_load", how=how), workers=1).start()
+    one.allow("reload failed", "does not want to be loaded")
+    how.write_text("raise")
+    done = one.apidctl("scale", "2", check=False)
+    assert done.returncode == 1
+    assert "1 of 2 workers are ready: worker 1 failed (" in done.stderr
+    assert "does not want to be loaded" in done.stderr
+    assert "2 remain wanted, and worker 1 is tried again" in done.stderr
+    assert not one.ask("reload")["ok"]
+    assert not one.ask("reload")["ok"]
+    how.write_text("")
+    wait_until(lambda: one.status()["ready"] == 2, "it has been tried again", 20)
+    assert one.ask("reload")["ok"]
+    assert one.status()["generation"] == 2
+    assert one.stop() == 0

@@ -44,6 +44,7 @@ def document(workers: list[dict[str, Any]] | None = None, **changed: Any) -> dic
         "generation": 7,
         "seconds": 1.4,
         "ago": 60.0,
+        "deaths": 0,
     }
     return {
         "schema": 1,

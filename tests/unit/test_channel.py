@@ -20,7 +20,6 @@ from apid.channel import BootFailed, ChannelError, Drain, DrainDone, Ready, Recy
         channel.Reopened("disk full"),
         channel.Dump(),
         channel.Dumped(),
-        channel.DrainSoon(),
     ],
 )
 def test_round_trip(message):

@@ -77,7 +77,7 @@ def test_events_are_documents_one_a_second_until_the_worker_drains(dashboard, mo
     monkeypatch.setattr("time.sleep", slept.append)
     clock = iter(range(1000))
     monkeypatch.setattr("time.monotonic", lambda: next(clock) / 10)
-    found = Ask(dashboard, "/events", **status(**{"apid.draining": lambda: bool(drains)}))
+    found = Ask(dashboard, "/events", **status(**{"apid.worker_draining": lambda: bool(drains)}))
     assert found.headers["Content-Type"] == "text/event-stream"
     stream = iter(found.answer)
     first, second = next(stream).decode(), next(stream).decode()

@@ -1,9 +1,10 @@
 """The healthcheck, as an app and as a filter: is this process fit to get requests?
 
-The answers have oslo.middleware's shapes. It says 503 from the moment a drain is asked for (`environ["apid.draining"]()`, which
-the daemon gives), so that a load balancer goes elsewhere before the listener closes. Whether the service behind works is looked
-at only by backends that are asked for by name: a health check that depends on a database takes every API down with it. Others
-bring backends as entry points of the group `apid.healthcheck.backends`: a callable (environ) that returns the reason, or "".
+The answers have oslo.middleware's shapes. It says 503 from the moment the daemon leaves (`environ["apid.draining"]()`, which the
+daemon gives), so that a load balancer goes elsewhere before the listener closes. A worker that leaves at a reload says 200:
+another one takes its place. Whether the service behind works is looked at only by backends that are asked for by name: a health
+check that depends on a database takes every API down with it. Others bring backends as entry points of the group
+`apid.healthcheck.backends`: a callable (environ) that returns the reason, or "".
 """
 
 from __future__ import annotations

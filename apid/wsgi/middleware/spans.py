@@ -67,7 +67,7 @@ class Spans:
             raise
         finally:
             context.detach(token)
-        return _Body(body, span, environ.get("apid.draining"))
+        return _Body(body, span, environ.get("apid.worker_draining"))
 
 
 _CARRIED = (("traceparent", "HTTP_TRACEPARENT"), ("tracestate", "HTTP_TRACESTATE"), ("baggage", "HTTP_BAGGAGE"))

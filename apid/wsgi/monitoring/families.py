@@ -28,7 +28,7 @@ _TOTALS = (
     ("apid_http_received_bytes", "bytes_in", "Octets read from clients, heads and contents."),
     ("apid_http_sent_bytes", "bytes_out", "Octets sent to clients, heads and contents."),
     ("apid_http_timeouts", "timeouts", "Connections and requests ended by a deadline."),
-    ("apid_http_cut_requests", "cut", "Requests that a drain's deadline cut."),
+    ("apid_http_cut_requests", "cut", "Requests that a drain's deadline or a stop now cut."),
     ("apid_accept_pauses", "accept_pauses", "Pauses of accepting because descriptors or memory had run out."),
     ("apid_accept_wakeups", "wakeups", "Wake-ups of workers for a listening socket."),
     ("apid_tls_handshake_failures", "handshake_failures", "TLS handshakes that failed."),

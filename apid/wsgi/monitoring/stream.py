@@ -62,7 +62,7 @@ class _Stream:
 
     def __init__(self, environ: WSGIEnvironment, ended: Callable[[], None]) -> None:
         self._environ = environ
-        self._draining: Callable[[], bool] = environ.get("apid.draining", lambda: False)
+        self._draining: Callable[[], bool] = environ.get("apid.worker_draining", lambda: False)
         self._ended = ended
         self._until = time.monotonic() + LONGEST
         self._due = 0.0

@@ -1,6 +1,7 @@
 """Misbehaves while it is loaded, in the way that the file `how` names at that moment: `raise`, `hang`, `exit`,
 `die` (an exit without a word), `segv`, `loop`.
 With anything else in it, or no such file, it loads and answers. A test changes the file between two reloads.
+The file `HOW.seen` beside it says that it has begun to.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 def factory(global_conf, how, **local_conf):
     path = pathlib.Path(how)
     way = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+    if way:
+        path.with_name(f"{path.name}.seen").touch()
     if way == "raise":
         raise RuntimeError("this application does not want to be loaded")
     if way == "hang":

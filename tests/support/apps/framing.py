@@ -32,7 +32,7 @@ class Body:
 
 def environ(env, start):
     shown = {key: value for key, value in env.items() if isinstance(value, (str, int, bool))}
-    shown["draining"] = env["apid.draining"]()
+    shown["draining"] = env["apid.worker_draining"]()
     start("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(shown).encode()]
 

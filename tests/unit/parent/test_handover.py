@@ -20,7 +20,10 @@ NOT_CARRIED = {
     "ever_ready",
     "boot_deaths",
     "leave_at",
+    "waiting",
+    "abandoning",
     "cut",
+    "killed",
     "exit_code",
     "exit_reason",
 }
@@ -28,7 +31,7 @@ NOT_CARRIED = {
 
 def full() -> State:
     state = State(daemon=Daemon(4, pid_file="/run/a", max_requests=5), started=12.5, wanted=3, phase=Phase.RUNNING)
-    state.generation, state.newest, state.recycling = 7, 9, 100
+    state.generation, state.recycling = 7, 100
     state.children = Children([Child(100, 0, 7, 3, 1.5, Stage.READY, 2.0, 0.0, "", "rss", True, "slow")])
     state.backoffs = {0: Backoff(3, 99.0)}
     state.change = Change("upgrade", 8, 40.0, [5, 6], Step.PREPARING, tried=True)

@@ -124,9 +124,9 @@ def test_a_body_that_fails_ends_its_span_once(spans, caplog):
 def test_a_worker_that_drains_sends_what_it_has(spans, monkeypatch):
     flushed = []
     monkeypatch.setattr(trace.get_tracer_provider(), "force_flush", flushed.append)
-    ask(wrap, Seen(), **{"apid.draining": lambda: False})
+    ask(wrap, Seen(), **{"apid.worker_draining": lambda: False})
     assert not flushed
-    ask(wrap, Seen(), **{"apid.draining": lambda: True})
+    ask(wrap, Seen(), **{"apid.worker_draining": lambda: True})
     assert flushed == [2000]
 
 
