@@ -131,9 +131,9 @@ class Engine:
         self._listeners.append((listener, server))
 
     def _refresh_date(self) -> None:
-        self._shared.date.refresh()
         now = time.time()
         self._hub.schedule_call_global(1.0 - now % 1.0 + 0.001, self._refresh_date)
+        self._shared.date.refresh()
 
     def _kick(self) -> None:
         for listener, _ in self._listeners:
@@ -209,6 +209,7 @@ class Engine:
     def _look_for_late(self) -> None:
         """Look which requests take longer than request_timeout; a timer's callback, in the hub's greenlet."""
         timeout = self._shared.settings.request_timeout
+        self._hub.schedule_call_global(min(1.0, timeout / 4), self._look_for_late)
         before = time.monotonic_ns() - int(timeout * 1e9)
         for thread in list(self._pool.threads):
             work = thread.work
@@ -217,7 +218,6 @@ class Engine:
                 exchange.deadline_from = time.monotonic_ns()  # who swallows it gets it again, after as long again
                 self._shared.row.cells[scoreboard.TIMEOUTS] += 1
                 thread.throw(RequestTimeout)
-        self._hub.schedule_call_global(min(1.0, timeout / 4), self._look_for_late)
 
     def reopen(self) -> None:
         """Open the access log anew.
@@ -232,6 +232,21 @@ class Engine:
         """Flush the logs."""
         if self._shared.access_log is not None:
             self._shared.access_log.close()
+            self._shared.access_log = None
+
+    def forget(self) -> None:
+        """In a process that the application has forked: close its copies of all connections; no other request runs there.
+
+        Nothing is shut down or said to a client: the connections are this process's parent's.
+        """
+        current = greenlet.getcurrent()
+        for thread in self._pool.threads:
+            if thread is not current:  # a green lock that is released here would wake those that wait for it
+                thread.switch = thread.throw = _stay
+        for conn in self._shared.connections:
+            conn.sock.close()
+        if self._shared.access_log is not None:
+            self._shared.access_log.forget()
             self._shared.access_log = None
 
     def statistics(self) -> dict[str, object]:
@@ -249,6 +264,10 @@ def _begin(state: list[Any], server: object) -> None:
     """What `eventlet.wsgi.server` calls as its protocol: the connection lives on in the hub."""
     del server
     state[1].begin()
+
+
+def _stay(*_: object) -> None:
+    """What waking another request's green thread does in a forked child."""
 
 
 def _describe(conn: connection.Connection) -> str:

@@ -129,11 +129,11 @@ def _ids(user: str | None, group: str | None) -> tuple[pwd.struct_passwd | None,
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """Resident set size of a process in bytes (proc(5) statm); 0 when it is gone."""
+    """Resident set size of a process in bytes (proc(5) statm); 0 when it is gone, or no descriptor is free to look."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0
 
 

@@ -1,0 +1,89 @@
+"""What a process that the application forks inside a worker must not have: everything that makes a worker.
+
+`os.fork`, `multiprocessing` with the start method fork, `pty.fork` and `subprocess` with a `preexec_fn` copy the whole worker:
+its listening sockets, connections, channel, hub and green threads. The copy would accept connections, answer other requests a
+second time, keep the port after a stop and count into the worker's row. So the child gives everything up before the first line of
+the application runs there (os.register_at_fork): sockets are closed, never shut down; the scoreboard becomes its own; a new hub
+takes the place of the old one, and green threads of other requests never run. `subprocess` without a `preexec_fn` needs none of
+this: every descriptor is close-on-exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import sys
+
+import setproctitle
+from eventlet import tpool
+
+from apid import channel
+from apid.http import hub
+from apid.http.engine import Engine
+from apid.posix.signals import SignalSocket
+from apid.worker.shield import STACKS
+
+
+class Forks:
+    """Registered once in a worker, before the application loads.
+
+    Attributes:
+        bell: the worker's signals; engine: what serves. Both None until there is one.
+    """
+
+    def __init__(self, ticket: channel.Ticket) -> None:
+        self._ticket = ticket
+        self._hub = hub.current()
+        self._left = False
+        self.bell: SignalSocket | None = None
+        self.engine: Engine | None = None
+        os.register_at_fork(before=_flush, after_in_child=self._give_up)
+
+    def _give_up(self) -> None:
+        self._hub.abandon()
+        hub.install(None)
+        self._hub = hub.current()  # for a child of the child
+        if self._left:
+            return
+        self._left = True
+        for step in (self._sockets, self._signals, self._ticket.board.make_private, _native_threads, self._name):
+            with contextlib.suppress(Exception):  # each is worth doing without the others, and nobody could be told
+                step()
+
+    def _sockets(self) -> None:
+        ticket = self._ticket
+        if self.engine is not None:
+            self.engine.forget()
+        for group in ticket.listeners.values():
+            for sock in group:
+                sock.close()
+        if ticket.channel is not None:
+            ticket.channel.close()
+
+    def _signals(self) -> None:
+        if self.bell is not None:
+            self.bell.forget()
+        if self._ticket.stacks >= 0:
+            faulthandler.unregister(STACKS)
+            os.close(self._ticket.stacks)
+
+    def _name(self) -> None:
+        setproctitle.setproctitle(f"apid: child of worker {self._ticket.slot}")
+
+
+def _flush() -> None:
+    """Before a fork: what is in a buffer would be written by both."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the application's, whatever it is by now
+            stream.flush()
+
+
+def _native_threads() -> None:
+    """They do not survive a fork: let eventlet's pool make new ones, or whatever uses it waits in vain."""
+    if not tpool._setup_already:  # noqa: SLF001 - it has no other name
+        return
+    tpool._setup_already = False  # noqa: SLF001 - as above
+    tpool._threads.clear()  # noqa: SLF001 - as above
+    tpool._rsock.fd.close()  # noqa: SLF001 - below the hub, which knows nothing of it
+    tpool._wsock.close()  # noqa: SLF001 - as above
