@@ -168,7 +168,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
     def _failed(self, error: BaseException) -> None:
         """Go on after a turn that raised; end this process if there is nothing left to wait with."""
         if self.abandoned:
-            forked.leave(error)
+            forked.leave(None)  # what failed is this loop, in a process that it is not for
         if self.poll.closed or (isinstance(error, OSError) and error.errno == errno.EBADF and not _is_open(self.poll)):
             LOG.critical("the application has closed the epoll descriptor of this worker: the worker ends")
             logging.shutdown()
@@ -254,15 +254,21 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
 
     def squelch_exception(self, fileno: int, exc_info: Any) -> None:
         """A green thread that waited for a descriptor has died of this: say so in the log, not on the standard error."""
+        if self.abandoned:
+            forked.leave(exc_info[1])
         LOG.error("a green thread ended with an exception while descriptor %d was its", fileno, exc_info=exc_info)
         self.remove_descriptor(fileno)
 
     def squelch_generic_exception(self, exc_info: Any) -> None:
         """As above."""
+        if self.abandoned:
+            forked.leave(exc_info[1])
         LOG.error("a green thread ended with an exception", exc_info=exc_info)
 
     def squelch_timer_exception(self, timer: object, exc_info: Any) -> None:
         """As above, for one that was woken by a timer."""
+        if self.abandoned:
+            forked.leave(exc_info[1])
         LOG.error("a green thread ended with an exception, woken by %r", timer, exc_info=exc_info)
 
 

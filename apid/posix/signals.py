@@ -6,10 +6,10 @@ other end reads it as one input among others (the self-pipe of D. J. Bernstein; 
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import ctypes
 import signal
-import socket
 from collections.abc import Iterable, Iterator
 
 
@@ -68,7 +68,8 @@ class SignalSocket:
             signums: the signals; `hold` keeps them.
             spare: further signals that are delivered unless other code has a handler for them.
         """
-        self._read, self._write = socket.socketpair()
+        # Of the C type: socket's own class is eventlet's by now in a worker, or the application's.
+        self._read, self._write = _socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
         self._signums = tuple(signums)

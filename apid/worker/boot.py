@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -84,6 +85,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     faulthandler.enable()
     what = "trial" if ticket.trial else f"worker {ticket.slot}"
     setproctitle.setproctitle(f"apid: {what} (generation {ticket.generation})")
+    after_fork = vars(threading)["_after_fork"].__code__  # monkey_patch empties it
     prepare(ticket)
     # Imported before the application: it may change how and whence modules are imported.
     from apid.worker.forks import Forks
@@ -91,7 +93,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     from apid.worker.shield import Shield
 
     shield = Shield(ticket.stacks)
-    forks = Forks(ticket)
+    forks = Forks(ticket, after_fork)
     if ticket.channel is not None:
         forks.bell = shield.ring()
     shield.own(descriptors(ticket))

@@ -13,8 +13,13 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
+import threading
+import types
+from collections.abc import Callable
 
+import greenlet
 import setproctitle
 from eventlet import tpool
 
@@ -32,22 +37,42 @@ class Forks:
         bell: the worker's signals; engine: what serves. Both None until there is one.
     """
 
-    def __init__(self, ticket: channel.Ticket) -> None:
+    def __init__(self, ticket: channel.Ticket, after_fork: types.CodeType) -> None:
+        """Register.
+
+        Args:
+            ticket: the worker's.
+            after_fork: of `threading`, as it was before monkey_patch made it do nothing: green threads would survive a fork,
+                but not here.
+        """
         self._ticket = ticket
+        self._after_fork = types.FunctionType(after_fork, vars(threading))
+        self._masks: dict[greenlet.greenlet, set[int]] = {}
         self._hub = hub.current()
         self._left = False
         self.bell: SignalSocket | None = None
         self.engine: Engine | None = None
-        os.register_at_fork(before=_flush, after_in_child=self._give_up)
+        os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
+
+    def _before(self) -> None:
+        """Block signals: one to the child would be noted by the handlers, and in the socket, of the worker."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the application's, whatever it is by now
+                stream.flush()  # or both write what is in the buffer
+        self._masks[greenlet.getcurrent()] = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+
+    def _unblock(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(greenlet.getcurrent(), ()))
 
     def _give_up(self) -> None:
         self._hub.abandon()
         hub.install(None)
         self._hub = hub.current()  # for a child of the child
-        if self._left:
-            return
-        self._left = True
-        for step in (self._sockets, self._signals, self._ticket.board.make_private, _native_threads, self._name):
+        steps: list[Callable[[], object]] = [self._after_fork, self._unblock]
+        if not self._left:
+            self._left = True
+            steps = [self._sockets, self._signals, self._ticket.board.make_private, _native_threads, self._name, *steps]
+        for step in steps:
             with contextlib.suppress(Exception):  # each is worth doing without the others, and nobody could be told
                 step()
 
@@ -70,13 +95,6 @@ class Forks:
 
     def _name(self) -> None:
         setproctitle.setproctitle(f"apid: child of worker {self._ticket.slot}")
-
-
-def _flush() -> None:
-    """Before a fork: what is in a buffer would be written by both."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the application's, whatever it is by now
-            stream.flush()
 
 
 def _native_threads() -> None:
