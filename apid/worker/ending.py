@@ -36,7 +36,7 @@ AT_LEAST = 1.5
 AT_MOST = 60.0
 """Seconds where the drain has no deadline."""
 
-ABORTED = 5.0
+ABORTED = 3.0
 """Seconds for a trial, and for a worker that could not boot."""
 
 THREADS = 5.0

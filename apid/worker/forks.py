@@ -68,7 +68,7 @@ class Forks:
         self._hub.abandon()
         hub.install(None)
         self._hub = hub.current()  # for a child of the child
-        steps: list[Callable[[], object]] = [self._after_fork, self._unblock]
+        steps: list[Callable[[], object]] = [self._threading, self._unblock]
         if not self._left:
             self._left = True
             steps = [self._sockets, self._signals, self._ticket.board.make_private, _native_threads, self._name, *steps]
@@ -92,6 +92,13 @@ class Forks:
         if self._ticket.stacks >= 0:
             faulthandler.unregister(STACKS)
             os.close(self._ticket.stacks)
+
+    def _threading(self) -> None:
+        """Make this thread the main one, and all others ended: whoever waits for them, as multiprocessing does, waits in vain."""
+        active: dict[int, object] = vars(threading)["_active"]
+        if not isinstance(active.get(threading.get_ident()), threading.Thread):
+            active.pop(threading.get_ident(), None)  # of eventlet's copy of the module; it lacks methods
+        self._after_fork()
 
     def _name(self) -> None:
         setproctitle.setproctitle(f"apid: child of worker {self._ticket.slot}")
