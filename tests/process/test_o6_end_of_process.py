@@ -54,7 +54,7 @@ def test_o6_every_worker_that_drains_runs_what_was_registered(daemon):
     os.kill(pid, signal.SIGTERM)
     one.wait_for_workers(1, but=[pid])
     wait_until(lambda: one.status()["ready"] == 1, "its successor")
-    one.options |= {"max_requests": 30}
+    one.options |= {"max_requests": 30, "workers": 1}
     one.write_config()
     one.apidctl("reload")
     ask(30)
