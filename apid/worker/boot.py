@@ -47,7 +47,7 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
     if os.getpid() != born.pid:  # the application has forked while it loaded, and this is the child
         from apid.http import forked
 
-        forked.leave(raised)
+        forked.leave(raised.__cause__ if isinstance(raised, PipelineError) else raised)
     if isinstance(raised, ApidError):
         _last_words(ticket, channel.BootFailed("config", str(raised), getattr(raised, "detail", "")))
         code = raised.exit_code

@@ -72,7 +72,11 @@ def test_h8_what_is_set_while_it_loads(daemon, changes):
     )
     one.allow(*EXPECTED)
     one.start()
-    it_serves_for(one, 1.5)
+    with Connection(one.address) as taken:
+        taken.send(request_bytes("GET", "/echo"))
+        it_serves_for(one, 1.5)
+        taken.send(b"said late")
+        assert taken.rest().endswith(b"\r\n\r\nsaid late"), "a socket that was taken over has no timeout of its own"
     its_parent_reaches_it(one)
     assert get(one.address, "/offload").json()["offload"] == "done"
     pid = get(one.address).json()["pid"]

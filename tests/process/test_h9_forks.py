@@ -29,8 +29,8 @@ def children(one):
 
 @pytest.fixture
 def start(daemon):
-    def _start(**options):
-        one = daemon(paste=pipeline("forking", file="children"), access_log="access.log", **options)
+    def _start(loads="", **options):
+        one = daemon(paste=pipeline("forking", file="children", loads=loads), access_log="access.log", **options)
         # fork warns where there are native threads, and eventlet always
         one.allow("which the application forked, came back", "RuntimeError: raised in the child", "Traceback", "fork")
         return one.start()
@@ -108,4 +108,24 @@ def test_h9_nothing_is_inherited_by_a_program_even_after_an_upgrade(start):
     few = get(one.address, "/command").json()["ended"]
     one.apidctl("upgrade")
     assert get(one.address, "/command").json()["ended"] == few == 2 * 4, "0, 1, 2 and the listing's own"
+    assert one.stop() == 0
+
+
+def test_h9_what_it_forks_while_it_loads(start):
+    ways = {"return": 1, "exit": 3, "_exit": 4, "process": 0, "terminate": -15}
+    one = start(loads=" ".join(ways), workers=1)
+    assert (one.directory / "loaded").read_text().splitlines() == [f"{how} {code}" for how, code in ways.items()]
+    assert not any(child["sockets"] for child in children(one))
+    (pid,) = one.wait_for_workers(1)
+    assert get(one.address, "/pid").json() == {"pid": pid}
+    assert one.stop() == 0
+
+
+def test_h9_what_the_docs_advise_where_eventlet_cannot(start):
+    one = start(workers=1)
+    assert get(one.address, "/executor").json()["ended"] == 6
+    with Connection(one.address) as first, Connection(one.address) as second:
+        first.send(request_bytes("GET", "/asyncio"))
+        second.send(request_bytes("GET", "/asyncio"))
+        assert [each.answer().json()["ended"] for each in (first, second)] == ["awaited"] * 2
     assert one.stop() == 0

@@ -1,7 +1,7 @@
 """Changes what the whole process shares: while it loads (option `changes`, names separated by blanks) or on request (/NAME).
 
-/ answers with the pid. /slow takes two seconds, /offload works in a native thread, /hang blocks the worker, /state shows what the
-process sees of itself. /close?WHAT closes descriptors that are not the application's.
+/ answers with the pid. /slow takes two seconds, /offload works in a native thread, /hang blocks the worker, /echo takes the
+socket over. /close?WHAT closes descriptors that are not the application's.
 """
 
 from __future__ import annotations
@@ -198,6 +198,11 @@ def factory(global_conf, changes="", **local_conf):
             said["offload"] = environ["apid.offload"](lambda: patcher.original("time").sleep(0.05) or "done")
         elif path == "hang":
             patcher.original("time").sleep(60)
+        elif path == "echo":
+            sock = environ["eventlet.input"].get_socket()
+            sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            sock.sendall(sock.recv(100))
+            return []
         elif path == "close":
             close(environ["QUERY_STRING"])
         elif path:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import json
 import multiprocessing
@@ -154,6 +156,12 @@ def green_exit(file):
 CODE = "import sys, os; print(sorted(os.listdir('/proc/self/fd')))"
 
 
+def executor(file):
+    """What eventlet can do in the place of multiprocessing's Pool."""
+    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        return sum(pool.map(abs, (-1, -2, -3)))
+
+
 def command(file):
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True, close_fds=False)
     return done.stdout.count("'")
@@ -171,18 +179,44 @@ HOWS = {
     "_exit": lambda file: _fork(file, lambda: os._exit(4)),
     **{
         one.__name__: one
-        for one in (process, daemon, terminate, spawn, terminal, native, twice, green, green_exit, command, prepared)
+        for one in (
+            process,
+            daemon,
+            terminate,
+            spawn,
+            terminal,
+            native,
+            twice,
+            green,
+            green_exit,
+            executor,
+            command,
+            prepared,
+        )
     },
 }
 
 
-def factory(global_conf, file, **local_conf):
+async def coroutine():
+    await asyncio.sleep(0.2)
+    return "awaited"
+
+
+def factory(global_conf, file, loads="", **local_conf):
+    """`loads`: ways to fork while it loads; what came of them goes into the file `loaded` beside `file`."""
+    for how in loads.split():
+        ended = HOWS[how](file)
+        with open(pathlib.Path(file).with_name("loaded"), "a") as output:
+            output.write(f"{how} {ended}\n")
+
     def app(environ, start_response):
         how = environ["PATH_INFO"].strip("/")
         said = {"pid": os.getpid()}
         try:
             if how == "slow":
                 eventlet.sleep(2)
+            elif how == "asyncio":
+                said["ended"] = environ["apid.offload"](asyncio.run, coroutine())
             elif how.startswith("stream-"):
                 start_response("200 OK", [("Content-Type", "text/plain")])
                 return streams(file, how.removeprefix("stream-"), environ)
