@@ -60,7 +60,10 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
     if born.loading:
         from apid.worker import ending
 
-        ending.run(born.patience or ending.ABORTED, code, threads=born.patience > 0)
+        try:
+            ending.run(born.patience or ending.ABORTED, code, threads=born.patience > 0)
+        except BaseException:
+            LOG.exception("what is registered for the end of the process has failed")
     for stream in (sys.stdout, sys.stderr):  # os._exit writes out nothing that is buffered
         with contextlib.suppress(Exception):  # the application's, whatever it is by now
             stream.flush()

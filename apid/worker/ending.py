@@ -54,9 +54,10 @@ def run(seconds: float, code: int, *, threads: bool) -> None:
         threads: whether to wait for threads that are no daemons.
     """
     main = greenlet.getcurrent()
-    native.Thread(target=_watch, args=(main, seconds, code), name="apid-ending", daemon=True).start()
     with contextlib.suppress(OSError, ValueError):
         faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=2)
+    with contextlib.suppress(RuntimeError):  # no thread can be made any more: the dump will do
+        native.Thread(target=_watch, args=(main, seconds, code), name="apid-ending", daemon=True).start()
     if threads:
         _end_threads(min(THREADS, seconds / 2))
     atexit._run_exitfuncs()  # noqa: SLF001 - the only way without ending the interpreter; multiprocessing does the same
