@@ -289,10 +289,9 @@ class Scoreboard:
         return board if int.from_bytes(board._memory[0:8], "little") == LAYOUT else None
 
     def make_private(self) -> None:
-        """Give this process a copy of its own at the same address: what it writes from now on nobody else sees.
+        """Replace the shared mapping with a private one at the same address (mmap(2), MAP_PRIVATE).
 
-        For a process that a worker's application forked: references to rows stay valid there, and its writes (copy on write,
-        mmap(2) MAP_PRIVATE) no longer count.
+        For a process that the application forked in a worker: references to rows stay valid, and its writes are its own.
         """
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         libc = ctypes.CDLL(None, use_errno=True)

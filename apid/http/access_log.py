@@ -247,7 +247,7 @@ class AccessLog:
         os.close(fd)
 
     def forget(self) -> None:
-        """In a forked child: what is buffered is its parent's to write."""
+        """In a forked child: drop the buffer, which the worker will write, and close the descriptor."""
         self._lines.clear()
         os.close(self._fd)
 

@@ -235,13 +235,13 @@ class Engine:
             self._shared.access_log = None
 
     def forget(self) -> None:
-        """In a process that the application has forked: close its copies of all connections; no other request runs there.
+        """In a process that the application forked: close its copies of all connections; other requests never run there.
 
-        Nothing is shut down or said to a client: the connections are this process's parent's.
+        Nothing is shut down and nothing is sent: the connections belong to the worker.
         """
         current = greenlet.getcurrent()
         for thread in self._pool.threads:
-            if thread is not current:  # a green lock that is released here would wake those that wait for it
+            if thread is not current:  # releasing a green lock here would wake the threads that wait for it
                 thread.switch = thread.throw = _stay
         for conn in self._shared.connections:
             conn.sock.close()
@@ -267,7 +267,7 @@ def _begin(state: list[Any], server: object) -> None:
 
 
 def _stay(*_: object) -> None:
-    """What waking another request's green thread does in a forked child."""
+    """Replacement for `switch` and `throw` of other requests' green threads in a forked child."""
 
 
 def _describe(conn: connection.Connection) -> str:

@@ -72,7 +72,7 @@ class Exchange(Delivery):
         try:
             self._answer()
         except BaseException as error:  # noqa: BLE001 -- SystemExit and GreenletExit of an application end its request only
-            if service.hub.abandoned:  # a child of the application's: it has no connection to answer on
+            if service.hub.abandoned:  # a process forked by the application
                 forked.leave(error)
             self._failed(error)
         service.row.land(entry)

@@ -1,7 +1,7 @@
-"""How a process ends that the application forked inside a worker, once it comes back out of the application's code.
+"""Ends a process that the application forked inside a worker and that returns from the application's code to the server.
 
-It has nothing of the worker's (apid.worker.forks) and must not go on as one: the frames it returns to are copies of the
-worker's. A child that ends itself, by exec, os._exit or as a multiprocessing.Process, never comes here.
+Such a process holds nothing of the worker (apid.worker.forks), but the frames it returns to are copies of the worker's: it must
+not continue as a worker. A child that ends by exec, by os._exit or as a multiprocessing.Process never gets here.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ def leave(error: BaseException | None) -> NoReturn:
     """End this process.
 
     Args:
-        error: with what the application's code ended. SystemExit gives the exit status as in Python; any other end, returning
-            to the server included, is logged and gives 1.
+        error: what the application's code raised. SystemExit gives the exit status, as in Python; any other exception, and a
+            plain return (None), is logged and gives 1.
     """
     code: object = 1
     if isinstance(error, SystemExit):
         code = error.code or 0
     else:
         LOG.error(
-            "process %d, which the application forked, came back to the server: it ends; os._exit ends such a process",
+            "process %d, forked by the application, returned to the server: it ends; it should have ended with os._exit",
             os.getpid(),
             exc_info=error if error is not None and not isinstance(error, OSError) else None,
         )

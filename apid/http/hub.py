@@ -10,8 +10,8 @@ pool fills up, or it is killed. The kernel wakes no other worker, so each tick p
 
 The hub also beats: each turn of its clock writes a sign of life into the scoreboard, so that a blocked hub looks blocked.
 
-Applications share the hub, so it keeps itself: `use_hub` cannot replace it, an exception that comes out of nowhere (a signal
-handler's) does not end it, and a process forked by the application leaves it behind (apid.http.forked).
+Applications share the hub, so it protects itself: `use_hub` cannot replace it, an exception raised by a signal handler inside it
+does not end it, and a process forked by the application abandons it (apid.http.forked).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _INOUT = _IN | select.EPOLLOUT
 _EXCLUSIVE = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
 BREATH = 0.01
-"""Seconds to wait after a turn that failed, so that one that fails each time does not fill the log."""
+"""Seconds to wait after a failed turn, so that a lasting failure does not flood the log."""
 
 
 class Session(Protocol):
@@ -107,7 +107,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
     def detach(self, fd: int) -> None:
         """Undo `attach`, before the descriptor is closed."""
         if self._sessions.pop(fd, None) is not None:
-            with contextlib.suppress(OSError):  # closed by the application, which took it for one of its own
+            with contextlib.suppress(OSError):  # the application may have closed it by mistake
                 self.poll.unregister(fd)
 
     def watch_writing(self, fd: int, *, on: bool) -> None:
@@ -154,7 +154,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
             while not self.stopping:
                 try:
                     self._turn()
-                except BaseException as error:  # noqa: BLE001 -- whatever it is, the requests of others go on
+                except BaseException as error:  # noqa: BLE001 -- whatever it is, other requests continue
                     self._failed(error)
             if self.abandoned:
                 forked.leave(None)
@@ -166,18 +166,18 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
             self.stopping = False
 
     def _failed(self, error: BaseException) -> None:
-        """Go on after a turn that raised; end this process if there is nothing left to wait with."""
+        """Continue after a turn that raised; end this process if the epoll descriptor is closed."""
         if self.abandoned:
-            forked.leave(None)  # what failed is this loop, in a process that it is not for
+            forked.leave(None)  # the abandoned loop itself failed
         if self.poll.closed or (isinstance(error, OSError) and error.errno == errno.EBADF and not _is_open(self.poll)):
             LOG.critical("the application has closed the epoll descriptor of this worker: the worker ends")
             logging.shutdown()
             os._exit(ExitCode.BUG)
-        LOG.error("an exception from outside has come into the event loop (of a signal handler?)", exc_info=error)
+        LOG.error("the event loop was interrupted by an exception, perhaps of a signal handler", exc_info=error)
         _sleep(BREATH)
 
     def abandon(self) -> None:
-        """In a process that the application has forked: nothing of this hub may run there, and no event come."""
+        """In a process that the application forked: drop all timers, calls and registrations, and close the epoll descriptor."""
         self.abandoned = self.stopping = True
         self.row = None
         self.gauge = _nothing
@@ -285,7 +285,7 @@ def _is_open(poll: Any) -> bool:
 
 
 def _keep_hub(mod: object = None) -> None:
-    """What `eventlet.hubs.use_hub` is in a worker: native threads may choose a hub, the worker has one."""
+    """Replacement for `eventlet.hubs.use_hub` in a worker: native threads may choose a hub, the main thread may not."""
     if isinstance(getattr(eventlet.hubs._threadlocal, "hub", None), Hub):  # noqa: SLF001 - where eventlet keeps it
         LOG.warning("use_hub(%r) of the application is ignored: a worker of apid has its own hub", mod)
     else:

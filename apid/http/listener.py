@@ -117,7 +117,7 @@ class Listener:
     def close(self) -> None:
         """Close this worker's copy of the descriptor. Never shutdown(): that would end it for every process."""
         self._unring()
-        with contextlib.suppress(OSError):  # closed by the application, which took it for one of its own
+        with contextlib.suppress(OSError):  # the application may have closed it by mistake
             self._sock.close()
 
     @property

@@ -260,7 +260,7 @@ class Transport:
 
     def _green(self) -> Any:
         sock = greenio.GreenSocket(self.sock)
-        sock.settimeout(None)  # it would take socket.setdefaulttimeout's
+        sock.settimeout(None)  # instead of the default of socket.setdefaulttimeout
         return sock
 
 

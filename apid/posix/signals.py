@@ -32,7 +32,7 @@ class _SigAction(ctypes.Structure):
 
 
 def _action(signum: int) -> _SigAction:
-    """Return what the kernel has for a signal, whoever has put it there."""
+    """Return the disposition of a signal as the kernel has it."""
     action = _SigAction()
     _LIBC.sigaction(signum, None, ctypes.byref(action))
     return action
@@ -68,7 +68,7 @@ class SignalSocket:
             signums: the signals; `hold` keeps them.
             spare: further signals that are delivered unless other code has a handler for them.
         """
-        # Of the C type: socket's own class is eventlet's by now in a worker, or the application's.
+        # Of the C type: in a worker socket.socket is eventlet's class, or the application's.
         self._read, self._write = _socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
@@ -86,10 +86,10 @@ class SignalSocket:
         _one_at_a_time(signum)
 
     def hold(self) -> list[str]:
-        """Put back what other code of this process has changed; returns what that was, in words, empty when nothing.
+        """Restore what other code of this process has changed; return descriptions of it, empty when nothing has changed.
 
-        Handlers, the signal mask of the main thread and the wakeup descriptor are looked at: without any of them a signal is
-        lost, or ends the process.
+        This covers handlers, the signal mask of the main thread and the wakeup descriptor: with any of them changed, a signal is
+        lost or ends the process.
         """
         taken = [s for s in self._signums if signal.getsignal(s) is not _ring or handler_address(s) != self._address]
         fallen = [s for s in self._spare if signal.getsignal(s) is signal.SIG_DFL or not handler_address(s)]
@@ -103,10 +103,7 @@ class SignalSocket:
         return found
 
     def forget(self) -> None:
-        """In a child that the process has forked: close it there, and give the signals back to the system.
-
-        A handler that other code has installed stays.
-        """
+        """In a forked child: close the sockets and restore the default handlers, except where other code has its own."""
         forget_inherited(s for s in (*self._signums, *self._spare) if signal.getsignal(s) is _ring)
         self._read.close()
         self._write.close()

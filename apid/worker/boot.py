@@ -44,7 +44,7 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
         code = _live(ticket, born)
     except BaseException as error:  # noqa: BLE001 - an application may raise anything while it loads, SystemExit too
         raised = error
-    if os.getpid() != born.pid:  # the application has forked while it loaded, and this is the child
+    if os.getpid() != born.pid:  # a child that the application forked while it loaded
         from apid.http import forked
 
         forked.leave(raised.__cause__ if isinstance(raised, PipelineError) else raised)
@@ -63,7 +63,7 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
         try:
             ending.run(born.patience or ending.ABORTED, code, threads=born.patience > 0)
         except BaseException:
-            LOG.exception("what is registered for the end of the process has failed")
+            LOG.exception("the exit functions failed")
     for stream in (sys.stdout, sys.stderr):  # os._exit writes out nothing that is buffered
         with contextlib.suppress(Exception):  # the application's, whatever it is by now
             stream.flush()
@@ -72,10 +72,10 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
 
 @dataclasses.dataclass
 class _Born:
-    """How far this process has come.
+    """How far this process has got.
 
     Attributes:
-        loading: code of the application may have run. patience: seconds for its end after a drain; 0: it has not served.
+        loading: code of the application may have run. patience: seconds for the exit functions after a drain; 0: it never served.
     """
 
     pid: int
@@ -90,7 +90,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     setproctitle.setproctitle(f"apid: {what} (generation {ticket.generation})")
     after_fork = vars(threading)["_after_fork"].__code__  # monkey_patch empties it
     prepare(ticket)
-    # Imported before the application: it may change how and whence modules are imported.
+    # Imported before the application, which may change how modules are found.
     from apid.worker.forks import Forks
     from apid.worker.life import Life
     from apid.worker.shield import Shield
@@ -104,7 +104,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     apps, report = load(ticket)
     shield.hold()
     if lost := shield.lost():
-        raise PipelineError(f"while it loaded, the application closed descriptors that are this worker's: {lost}")
+        raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     if ticket.trial:
         _last_words(ticket, channel.Ready(report))
         return ExitCode.OK
@@ -157,7 +157,7 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def descriptors(ticket: channel.Ticket) -> dict[str, int]:
-    """What a worker is born with and cannot do without, by what it is."""
+    """Return the descriptors that a worker inherits and needs, by description."""
     from apid.http import hub
 
     owned = {"its epoll": hub.current().poll.fileno()}
@@ -190,9 +190,7 @@ def _not_alone(ticket: channel.Ticket) -> None:
 
 def _last_words(ticket: channel.Ticket, message: channel.Message) -> None:
     if ticket.channel is None:
-        if isinstance(
-            message, channel.BootFailed
-        ):  # inline: there is no parent to say it, and sys.stderr may be anything
+        if isinstance(message, channel.BootFailed):  # inline: no parent reports it, and sys.stderr may be anything
             with contextlib.suppress(OSError):
                 os.write(2, f"apid: {message.reason}\n{message.detail}".encode(errors="backslashreplace"))
         return

@@ -1,12 +1,11 @@
-"""The last moments of a worker's process: what an ordinary interpreter does at its end, under a deadline.
+"""The end of a worker process: runs exit functions as the interpreter would, under a deadline.
 
-os._exit, which ends a forked child, runs nothing; but in functions registered for the end telemetry sends its last batch,
-executors finish what they were given, multiprocessing ends its daemons, and temporary files are removed. They run in Python's
-order: first the functions of `threading` and its threads that are no daemons, then those of `atexit`, with `logging.shutdown` as
-the last.
+os._exit, which ends a forked child, runs none of them. But exit functions send the last batch of telemetry, finish the work of
+executors, end daemons of multiprocessing, remove temporary files. The order is Python's: first the exit functions of `threading`
+and its non-daemon threads, then those of `atexit`, with `logging.shutdown` last.
 
-None may hold a drain for longer than its deadline. They run in the main green thread, so the hub turns while they wait; one that
-blocks natively is watched by a native thread, and one that keeps the GIL by faulthandler's, which is written in C.
+No exit function may hold a drain beyond its deadline. They run in the main green thread, so the hub turns while one waits. A
+native thread watches for one that blocks the hub; faulthandler's timer, which needs no GIL, for one that blocks that thread too.
 """
 
 from __future__ import annotations
@@ -31,32 +30,32 @@ native = patcher.original("threading")
 _sleep = patcher.original("time").sleep
 
 AT_LEAST = 1.5
-"""Seconds for the end of a worker whose drain has used its deadline up; the parent kills it 3 s after that."""
+"""Seconds for the exit functions after a drain that has used up its deadline; the parent kills the worker 3 s after that."""
 
 AT_MOST = 60.0
-"""Seconds where the drain has no deadline."""
+"""Seconds for the exit functions after a drain without a deadline."""
 
 ABORTED = 3.0
-"""Seconds for a trial, and for a worker that could not boot."""
+"""Seconds for the exit functions of a trial, and of a worker that failed to boot."""
 
 THREADS = 5.0
-"""Seconds for threads that are no daemons: one that never ends, which would keep Python from ending, is not waited for longer."""
+"""Seconds to wait for non-daemon threads; one that never ends would keep an ordinary interpreter from ending."""
 
 LOOK = 0.02
 
 
 def run(seconds: float, code: int, *, threads: bool) -> None:
-    """Run what is registered for the end of the process; ends the process with `code` if that takes too long.
+    """Run the exit functions; end the process with `code` if they take too long.
 
     Args:
-        seconds: until it is too long.
+        seconds: the deadline.
         code: the exit code.
-        threads: whether to wait for threads that are no daemons.
+        threads: whether to wait for non-daemon threads.
     """
     main = greenlet.getcurrent()
     with contextlib.suppress(OSError, ValueError):
         faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=2)
-    with contextlib.suppress(RuntimeError):  # no thread can be made any more: the dump will do
+    with contextlib.suppress(RuntimeError):  # no thread can be started: the timer above has to do
         native.Thread(target=_watch, args=(main, seconds, code), name="apid-ending", daemon=True).start()
     if threads:
         _end_threads(min(THREADS, seconds / 2))
@@ -71,10 +70,10 @@ def _end_threads(seconds: float) -> None:
             try:
                 function()
             except Exception:
-                LOG.exception("%r, registered for the end of threads, failed", function)
+                LOG.exception("the exit function %r failed", function)
     while left := [one.name for one in threading.enumerate() if _holds(one)]:
         if time.monotonic() >= until:
-            LOG.warning("not waited for any longer: threads that are no daemons: %s", ", ".join(left))
+            LOG.warning("non-daemon threads have not ended within %.1f s: %s", seconds, ", ".join(left))
             return
         eventlet.sleep(LOOK)
 
@@ -84,7 +83,7 @@ def _holds(thread: threading.Thread) -> bool:
 
 
 def _watch(main: greenlet.greenlet, seconds: float, code: int) -> None:
-    """In a native thread: name what takes too long, and end the process."""
+    """In a native thread: log the exit function that takes too long, and end the process."""
     _sleep(seconds)
     frame = main.gr_frame or sys._current_frames().get(native.main_thread().ident)  # noqa: SLF001 - its only name
     stack = traceback.extract_stack(frame) if frame is not None else []
@@ -92,7 +91,7 @@ def _watch(main: greenlet.greenlet, seconds: float, code: int) -> None:
     after = stack[ours + 1] if len(stack) > ours + 1 else None
     what = f"{after.name} ({after.filename}:{after.lineno})" if after is not None else "something"
     LOG.error(
-        "%s, registered for the end of the process, has not ended within %.1f s: the process ends without it",
+        "the exit function %s has not ended within %.1f s: the process ends without it",
         what,
         seconds,
         extra={"block": "".join(traceback.format_list(stack[ours + 1 :]))},

@@ -1,4 +1,4 @@
-"""What a process that the application forks inside a worker must not have: everything that makes a worker.
+"""Processes that the application forks inside a worker: they give up everything that makes a worker.
 
 `os.fork`, `multiprocessing` with the start method fork, `pty.fork` and `subprocess` with a function to call before the exec
 copy the whole worker: its listening sockets, connections, channel, hub and green threads. The copy would accept connections,
@@ -42,8 +42,8 @@ class Forks:
 
         Args:
             ticket: the worker's.
-            after_fork: of `threading`, as it was before monkey_patch made it do nothing: green threads would survive a fork,
-                but not here.
+            after_fork: code of the at-fork function of `threading`. monkey_patch replaces it with an empty one, because green
+                threads survive a fork; here they do not.
         """
         self._ticket = ticket
         self._after_fork = types.FunctionType(after_fork, vars(threading))
@@ -55,7 +55,7 @@ class Forks:
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
 
     def _before(self) -> None:
-        """Block signals: one to the child would be noted by the handlers, and in the socket, of the worker."""
+        """Block signals: the child still has the handlers and the wakeup descriptor of the worker."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # the application's, whatever it is by now
                 stream.flush()  # or both write what is in the buffer
@@ -94,7 +94,7 @@ class Forks:
             os.close(self._ticket.stacks)
 
     def _threading(self) -> None:
-        """Make this thread the main one, and all others ended: whoever waits for them, as multiprocessing does, waits in vain."""
+        """Make this thread the main thread and mark all others as ended; otherwise multiprocessing waits for them at its end."""
         active: dict[int, object] = vars(threading)["_active"]
         if not isinstance(active.get(threading.get_ident()), threading.Thread):
             active.pop(threading.get_ident(), None)  # of eventlet's copy of the module; it lacks methods
@@ -105,7 +105,7 @@ class Forks:
 
 
 def _native_threads() -> None:
-    """They do not survive a fork: let eventlet's pool make new ones, or whatever uses it waits in vain."""
+    """Reset eventlet's thread pool: native threads do not survive a fork, and work given to them would never be done."""
     if not tpool._setup_already:  # noqa: SLF001 - it has no other name
         return
     tpool._setup_already = False  # noqa: SLF001 - as above

@@ -38,7 +38,7 @@ DEAF = 0.005
 """Seconds between two looks whether a drain has closed the listeners: a reload's verdict waits for it."""
 
 FULL = 0.05
-"""Seconds between two tries to send to a parent that does not read."""
+"""Seconds between two attempts to send when the channel is full."""
 
 
 class Life:
@@ -56,11 +56,11 @@ class Life:
         self._until = math.inf
         self._lost = False
         daemon = ticket.settings.daemon
-        # Not the common generator, which an application may have seeded alike in all workers.
+        # Not the global generator: an application may have seeded it with the same value in all workers.
         jitter = random.SystemRandom().randint(0, daemon.max_requests_jitter)
         self._most = daemon.max_requests and daemon.max_requests + jitter
         self._asked = False
-        # No green socket: that would take the timeout of socket.setdefaulttimeout, which is the application's.
+        # Not a green socket: that would adopt the timeout that an application sets with socket.setdefaulttimeout.
         self._channel = ticket.channel
         with shield.umask():
             self.engine = Engine(
@@ -98,7 +98,7 @@ class Life:
         return ExitCode.BUG if self._lost else ExitCode.OK
 
     def patience(self) -> float:
-        """Seconds that what comes after the drain may take."""
+        """Return the seconds that the exit functions may take."""
         return min(ending.AT_MOST, max(ending.AT_LEAST, self._until - time.monotonic()))
 
     def _tell_when_deaf(self) -> None:
@@ -125,7 +125,7 @@ class Life:
             except ConnectionResetError:
                 packet = b""
             except OSError:
-                return  # closed by the application, not by the parent: `_look` finds it
+                return  # the application closed it, not the parent: `_look` notices
             if not packet:
                 LOG.warning("the parent is gone: draining")
                 self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=False))
@@ -135,7 +135,7 @@ class Life:
             except channel.ChannelError as error:
                 LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
             except Exception:
-                LOG.exception("what the parent asked for has failed")
+                LOG.exception("a request of the parent failed")
 
     def _obey(self, message: channel.Message) -> None:
         match message:
@@ -187,7 +187,7 @@ class Life:
                 elif self._inline:
                     LOG.warning("%s has no meaning when serving inline (workers = 0)", signals.name(signum))
                 elif signum in TIMERS:
-                    LOG.warning("%s has come, and the application has no handler for it", signals.name(signum))
+                    LOG.warning("received %s, for which the application has no handler", signals.name(signum))
 
     def _term(self) -> None:
         if self._leave.ready():
@@ -221,21 +221,21 @@ class Life:
     # ---- what is looked at now and then ----
 
     def _look(self) -> None:
-        """Hold what the application must not change, and look whether to be recycled; a timer's callback."""
+        """Restore what the application must not change, and check whether to be recycled; a timer's callback."""
         hubs.get_hub().schedule_call_global(LOOK, self._look)
         self._shield.hold()
         if self._leave.ready():
-            return  # it closes its listeners itself
+            return  # a drain closes the listeners
         if lost := self._shield.lost():
             self._lost = True
-            LOG.critical("the application has closed descriptors that are this worker's: %s; the worker leaves", lost)
+            LOG.critical("the application has closed descriptors of the worker: %s; the worker leaves", lost)
             self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=True))
         if not self._asked and (cause := self._old()):
             self._asked = True
             eventlet.spawn(self._say, channel.RecycleAsked(cause))
 
     def _old(self) -> str:
-        """Why to ask the parent for a successor: this worker has served, or grown, enough; empty: not yet."""
+        """Return why this worker is due for recycling; empty when it is not."""
         if self._most and self._ticket.row.cells[scoreboard.REQUESTS] >= self._most:
             return "recycle"
         rss = self._ticket.settings.daemon.max_worker_rss

@@ -26,7 +26,7 @@ def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            if os.getpid() != worker:  # forked: the pool that would take the result is in the parent
+            if os.getpid() != worker:  # a forked child: the pool that waits for the result is in the worker
                 forked.leave(error)
             raise
         if os.getpid() != worker:

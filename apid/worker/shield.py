@@ -1,9 +1,9 @@
-"""What an application may change for the whole process and a worker cannot do without: noted before it loads, held afterwards.
+"""Process-wide state that a worker needs: recorded before the application loads, restored when the application changes it.
 
-An application shares the process with its server. What is kept apart from it needs no care (the channel is no green socket, the
-hub refuses to be replaced); the rest is looked at every `LOOK` seconds and put back, with one warning for each thing: signal
-handlers, mask and wakeup descriptor, the handler that writes stacks, the recursion limit, the switch interval of threads.
-A descriptor of the worker's that the application has closed cannot be put back: the worker says so and leaves.
+An application shares the process with its server. Some state is out of its reach (the channel is no green socket, the hub cannot
+be replaced). The rest is checked every `LOOK` seconds and restored, with one warning for each thing: signal handlers, signal mask
+and wakeup descriptor, the handler that writes stacks, the recursion limit, the switch interval of threads. A closed descriptor
+cannot be restored: the worker logs it and leaves.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from apid.posix import signals
 LOG = logging.getLogger("apid.worker")
 
 LOOK = 0.5
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
-"""What a worker must hear."""
+"""Signals whose handlers belong to the worker."""
 
 SPARE = (
-    # what a terminal or a `kill` sends to the whole group is the parent's to decide about
+    # a terminal, or `kill` with a process group, sends these to all processes; the parent acts on them
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGTTIN,
     signal.SIGTTOU,
     signal.SIGWINCH,
-    # timers of an application that has installed no handler for them
+    # timers that the application starts without a handler
     signal.SIGALRM,
     signal.SIGVTALRM,
     signal.SIGPROF,
     signal.SIGIO,
 )
-"""What must not end or stop a worker; an application may have handlers for these."""
+"""Signals that must not end or stop a worker; the application may have handlers for them."""
 
 STACKS = signal.SIGUSR2
-"""The parent asks for this worker's stack with it; faulthandler answers in C, whatever the interpreter is doing."""
+"""Requests the stacks of this worker; faulthandler writes them in C, whatever the interpreter is doing."""
 
 RECURSION = 1000
-"""Python's own limit; with less, the server's code may fail."""
+"""Python's default; with less, the server's own code may fail."""
 
 SWITCH = 0.1
 """Seconds for which a native thread may keep the GIL; the default is 0.005."""
 
 
 class Shield:
-    """Made in a worker before its application loads.
+    """The recorded state; made before the application loads.
 
     Attributes:
         bell: the signals; None until `ring`.
     """
 
     def __init__(self, stacks: int) -> None:
-        """Note what there is.
+        """Record the state.
 
         Args:
             stacks: the descriptor that faulthandler writes to at `STACKS`; -1: none.
@@ -75,8 +75,8 @@ class Shield:
         self._warned: set[str] = set()
 
     def ring(self, *, inline: bool = False) -> signals.SignalSocket:
-        """Begin to note signals, and let them through: none ends this process any more, or is lost before it is read."""
-        if inline:  # there is no parent to hear the others; its stacks nobody asks for, and the default would end it
+        """Collect signals from now on and unblock them: none ends this process, and none is lost before it is read."""
+        if inline:  # no parent acts on the others, and no parent requests stacks
             self.bell = signals.SignalSocket((*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS), SPARE[2:])
         else:
             self.bell = signals.SignalSocket(SIGNALS, SPARE)
@@ -84,19 +84,19 @@ class Shield:
         return self.bell
 
     def own(self, descriptors: Mapping[str, int]) -> None:
-        """Add descriptors, by what they are, that are the worker's until it ends."""
+        """Add descriptors, by description, that must stay open until the worker ends."""
         self._owned |= {what: (fd, _identity(fd)) for what, fd in descriptors.items()}
 
     def lost(self) -> str:
-        """Which of the worker's descriptors other code has closed, in words; empty: none."""
+        """Return the descriptors that other code has closed, as text; empty when there are none."""
         return ", ".join(f"{what} ({fd})" for what, (fd, before) in self._owned.items() if _identity(fd) != before)
 
     def hold(self) -> None:
-        """Put back what the application has changed."""
+        """Restore what the application has changed."""
         for what in self._changed():
             if what not in self._warned:
                 self._warned.add(what)
-                LOG.warning("the application has changed %s, which this worker needs: put back", what)
+                LOG.warning("the application changed %s: restored, because the worker needs it", what)
 
     def _changed(self) -> Iterator[str]:
         if sys.getrecursionlimit() < RECURSION:
@@ -109,13 +109,15 @@ class Shield:
             yield from self.bell.hold()
         if self._stacks >= 0:
             if signals.handler_address(STACKS) != self._stacks_address:
-                faulthandler.unregister(STACKS)  # it believes that its handler is in place
+                faulthandler.unregister(STACKS)  # it assumes that its handler is installed
                 yield f"the handler of {signals.name(STACKS)}"
-            faulthandler.register(STACKS, file=self._stacks, all_threads=True)  # it may write to another file by now
+            faulthandler.register(
+                STACKS, file=self._stacks, all_threads=True
+            )  # with the same file: the application may have set another
 
     @contextlib.contextmanager
     def umask(self) -> Iterator[None]:
-        """Open files with the umask of the configuration, not with the application's."""
+        """Apply the umask of the configuration instead of the application's."""
         before = os.umask(self._umask)
         try:
             yield
@@ -124,7 +126,7 @@ class Shield:
 
 
 def _identity(fd: int) -> tuple[int, int]:
-    """What a descriptor refers to: device and inode; its number alone may be another's by now."""
+    """Return device and inode of a descriptor: a closed number may have been reused."""
     try:
         found = os.fstat(fd)
     except OSError:

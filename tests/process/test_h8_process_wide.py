@@ -22,8 +22,8 @@ ONE_OF_TWO = {"streams_closed": "streams", "signals_taken": "signals_default"}
 ALL = [name for name in changing.CHANGES if name not in ONE_OF_TWO]
 OTHERS = [name for name in changing.CHANGES if name not in ONE_OF_TWO.values()]
 EXPECTED = (
-    "the application has changed", "is ignored: a worker of apid has its own hub", "an exception from outside", "RuntimeError",
-    "SIGALRM has come", "Traceback", "hung", "worker ended: exit:0", "stalled",
+    "the application changed", "is ignored: a worker of apid has its own hub", "was interrupted by an exception", "RuntimeError",
+    "received SIGALRM, for which", "Traceback", "hung", "worker ended: exit:0", "stalled",
 )  # fmt: skip
 
 
@@ -145,6 +145,6 @@ def test_h8_a_descriptor_closed_while_it_loads_fails_the_change(daemon):
     one.allow("the application closed", "reload failed", "closed descriptors", "CRITICAL", "ERROR")
     one.paste.write_text(pipeline("changing", changes="close-channel"))
     assert one.apidctl("reload", check=False).returncode == 1
-    assert re.search(r"closed descriptors that are this worker's: the channel to the parent \(\d+\)", one.log())
+    assert re.search(r"closed descriptors of the worker: the channel to the parent \(\d+\)", one.log())
     assert one.wait_for_workers(2) == pids
     assert get(one.address).status == 200

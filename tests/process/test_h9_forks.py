@@ -32,7 +32,7 @@ def start(daemon):
     def _start(loads="", **options):
         one = daemon(paste=pipeline("forking", file="children", loads=loads), access_log="access.log", **options)
         # fork warns where there are native threads, and eventlet always
-        one.allow("which the application forked, came back", "RuntimeError: raised in the child", "Traceback", "fork")
+        one.allow("forked by the application, returned", "RuntimeError: raised in the child", "Traceback", "fork")
         return one.start()
 
     return _start
@@ -65,7 +65,7 @@ def test_h9_every_way_to_fork(start):
         answered = len(ENDS) + 4
         wait_until(lambda: one.status()["totals"]["requests"] - before == answered, "each request is counted once")
     assert one.wait_for_workers(1) == [pid]
-    assert one.log().count("came back to the server") == len(COMES_BACK) + 1
+    assert one.log().count("returned to the server") == len(COMES_BACK) + 1
     assert one.stop() == 0
     lines = (one.directory / "access.log").read_text().splitlines()
     assert len(lines) == answered, "no line of the access log twice"

@@ -97,18 +97,18 @@ def test_o6_inline_a_trial_and_a_change_that_fails(daemon):
 @pytest.mark.parametrize(
     ("habit", "named"),
     [
-        ("green", r"hang_in_the_hub \(.*leaving.py:\d+\), registered for the end"),
-        ("native", r"hang_natively \(.*leaving.py:\d+\), registered for the end"),
+        ("green", r"exit function hang_in_the_hub \(.*leaving.py:\d+\) has not ended"),
+        ("native", r"exit function hang_natively \(.*leaving.py:\d+\) has not ended"),
         ("gil", "leaving.py.*hang_with_the_gil"),
-        ("thread", "threads that are no daemons: endless"),
-        ("job", "threads that are no daemons: ThreadPoolExecutor"),
+        ("thread", r"non-daemon threads have not ended within [\d.]+ s: endless"),
+        ("job", r"non-daemon threads have not ended within [\d.]+ s: ThreadPoolExecutor"),
     ],
     ids=["green", "native", "gil", "thread", "job"],
 )
 def test_o6_what_never_ends_is_named_and_not_waited_for(daemon, habit, named):
     habits = f"spans {habit}" if habit in ("thread", "job") else habit
     one = daemon(paste=pipeline("leaving", file="file", habits=habits), workers=1, graceful_shutdown_timeout=2).start()
-    one.allow("ERROR", "registered for the end", "not waited for", "Timeout", "worker ended", "stalled")
+    one.allow("ERROR", "exit function", "have not ended", "Timeout", "worker ended", "stalled")
     (pid,) = one.wait_for_workers(1)
     assert get(one.address, "/?1").status == 200
     if habit == "native":  # the trial ends, too
