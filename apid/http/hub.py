@@ -169,6 +169,8 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         """Continue after a turn that raised; end this process if the epoll descriptor is closed."""
         if self.abandoned:
             forked.leave(None)  # the abandoned loop itself failed
+        if isinstance(error, KeyboardInterrupt) and self.gauge is _nothing:
+            raise error  # inline, while the application loads: there is no handler yet but Python's
         if self.poll.closed or (isinstance(error, OSError) and error.errno == errno.EBADF and not _is_open(self.poll)):
             LOG.critical("the application has closed the epoll descriptor of this worker: the worker ends")
             logging.shutdown()

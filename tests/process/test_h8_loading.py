@@ -60,3 +60,10 @@ def test_h8_a_signal_to_a_booting_worker_waits_until_it_is_ready(daemon, signums
     assert get(one.address).status == 200
     assert one.worker_pids() == [pid] or signal.SIGTERM in signums
     assert one.stop() == 0
+
+
+def test_h8_inline_a_load_that_waits_can_be_interrupted(daemon):
+    one = daemon(paste=pipeline("starting", file="loads", wait="never"), workers=0, control_socket=None).launch()
+    one.allow("KeyboardInterrupt", "Traceback")
+    wait_until(lambda: loads(one), "it loads")
+    assert one.stop(signal.SIGINT, deadline=10) != 0
