@@ -16,6 +16,7 @@ Only this module knows the layout. The engine's hot path holds `Row.cells` (a me
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import enum
 import mmap
@@ -113,6 +114,7 @@ _FIRST_ROW = -(-(_LISTENING + ROWS) // mmap.PAGESIZE) * mmap.PAGESIZE
 _BULLETIN = _FIRST_ROW + ROWS * _ROW
 BULLETIN_BYTES = 512 * 1024
 _SIZE = _BULLETIN + BULLETIN_BYTES
+_MAP_FIXED = 0x10  # linux/mman.h
 _put_flight = struct.Struct("=QQQ136s").pack_into
 _put_number = struct.Struct("=Q").pack_into
 
@@ -305,6 +307,20 @@ class Scoreboard:
     @leaving.setter
     def leaving(self, value: bool) -> None:
         self._leaving[0] = value
+
+    def make_private(self) -> None:
+        """Replace the shared mapping with a private one at the same address (mmap(2), MAP_PRIVATE).
+
+        For a process that the application forked in a worker: references to rows stay valid, and its writes are its own.
+        """
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *([ctypes.c_int] * 3), ctypes.c_long]
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        if libc.mmap(address, _SIZE, protection, flags, self.fd, 0) != address:  # its descriptor may be closed
+            libc.mmap(address, _SIZE, protection, flags | mmap.MAP_ANONYMOUS, -1, 0)
 
     def row(self, index: int) -> Row:
         """Return row `index`; 0 <= index < ROWS."""

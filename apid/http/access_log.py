@@ -13,12 +13,12 @@ import json
 import os
 import posix
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from apid.errors import ConfigError
+from apid.http.response import MONTHS
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
@@ -32,6 +32,8 @@ DEFAULT = (
     '%(client_ip)s - %(user)s [%(date_time)s] "%(request_line)s"'
     " %(status_code)s %(body_length)s %(wall_seconds).6f %(request_id)s"
 )
+
+STDOUT = 1
 
 _FIELD = re.compile(r"%\((\w+)\)([#0\- +]*\d*(?:\.\d+)?[a-zA-Z])|(%%)|%")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
@@ -57,7 +59,9 @@ class _Clock:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._text = time.strftime("%d/%b/%Y %H:%M:%S", time.localtime(second))
+            moment = time.localtime(second)
+            month = MONTHS[moment.tm_mon * 3 - 3 :][:3]  # strftime's is the locale's, which an application may set
+            self._text = time.strftime(f"%d/{month}/%Y %H:%M:%S", moment)
         return self._text
 
 
@@ -186,9 +190,9 @@ class AccessLog:
         self._fd = self._open()
 
     def _open(self) -> int:
-        if self._target == "-":
-            return os.dup(sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
         try:
+            if self._target == "-":
+                return os.dup(STDOUT)  # sys.stdout is the application's to replace or close
             return os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise ConfigError(f"access_log {self._target}: {error.strerror}") from error
@@ -243,6 +247,11 @@ class AccessLog:
         fd = self._open()
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
+
+    def forget(self) -> None:
+        """In a forked child: drop the buffer, which the worker will write, and close the descriptor."""
+        self._lines.clear()
+        os.close(self._fd)
 
     def close(self) -> None:
         """Write what is buffered; the log is over."""

@@ -132,9 +132,9 @@ class Engine:
         self._listeners.append((listener, server))
 
     def _refresh_date(self) -> None:
-        self._shared.date.refresh()
         now = time.time()
         self._hub.schedule_call_global(1.0 - now % 1.0 + 0.001, self._refresh_date)
+        self._shared.date.refresh()
 
     def _kick(self) -> None:
         for listener, _ in self._listeners:
@@ -210,6 +210,7 @@ class Engine:
     def _look_for_late(self) -> None:
         """Look which requests take longer than request_timeout; a timer's callback, in the hub's greenlet."""
         timeout = self._shared.settings.request_timeout
+        self._hub.schedule_call_global(min(1.0, timeout / 4), self._look_for_late)
         before = time.monotonic_ns() - int(timeout * 1e9)
         for thread in list(self._pool.threads):
             work = thread.work
@@ -218,7 +219,6 @@ class Engine:
                 exchange.deadline_from = time.monotonic_ns()  # who swallows it gets it again, after as long again
                 self._shared.row.cells[scoreboard.TIMEOUTS] += 1
                 thread.throw(RequestTimeout)
-        self._hub.schedule_call_global(min(1.0, timeout / 4), self._look_for_late)
 
     def reopen(self) -> None:
         """Open the access log anew.
@@ -233,6 +233,21 @@ class Engine:
         """Flush the logs."""
         if self._shared.access_log is not None:
             self._shared.access_log.close()
+            self._shared.access_log = None
+
+    def forget(self) -> None:
+        """In a process that the application forked: close its copies of all connections; other requests never run there.
+
+        Nothing is shut down and nothing is sent: the connections belong to the worker.
+        """
+        current = greenlet.getcurrent()
+        for thread in self._pool.threads:
+            if thread is not current:  # releasing a green lock here would wake the threads that wait for it
+                thread.switch = thread.throw = _stay
+        for conn in self._shared.connections:
+            conn.sock.close()
+        if self._shared.access_log is not None:
+            self._shared.access_log.forget()
             self._shared.access_log = None
 
     def statistics(self) -> dict[str, object]:
@@ -250,6 +265,10 @@ def _begin(state: list[Any], server: object) -> None:
     """What `eventlet.wsgi.server` calls as its protocol: the connection lives on in the hub."""
     del server
     state[1].begin()
+
+
+def _stay(*_: object) -> None:
+    """Replacement for `switch` and `throw` of other requests' green threads in a forked child."""
 
 
 def _describe(conn: connection.Connection) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import greenlet
 
 from apid import scoreboard
-from apid.http import refusal
+from apid.http import forked, refusal
 from apid.http.delivery import DISCARD, Delivery
 from apid.http.input import ContentInput, Input
 from apid.http.interruptions import ClientGone, ClientSlow, Cut, RequestTimeout
@@ -77,6 +77,8 @@ class Exchange(Delivery):
         try:
             self._answer()
         except BaseException as error:  # noqa: BLE001 -- SystemExit and GreenletExit of an application end its request only
+            if service.hub.abandoned:  # a process forked by the application
+                forked.leave(error)
             self._failed(error)
         service.row.land(entry)
         ended = _monotonic_ns()

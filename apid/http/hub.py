@@ -9,12 +9,18 @@ A wake-up is lost if the worker that received it does not accept: it leaves the 
 pool fills up, or it is killed. The kernel wakes no other worker, so each tick polls the listening sockets.
 
 The hub also beats: each turn of its clock writes a sign of life into the scoreboard, so that a blocked hub looks blocked.
+
+Applications share the hub, so it protects itself: `use_hub` cannot replace it, an exception raised by a signal handler inside it
+does not end it, and a process forked by the application abandons it (apid.http.forked).
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
+import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -25,9 +31,13 @@ from eventlet import patcher
 from eventlet.hubs import epolls
 
 from apid import scoreboard
+from apid.errors import ExitCode
+from apid.http import forked
 from apid.http.deadlines import Deadlines
 
 select = patcher.original("select")  # monkey_patch takes epoll out of the module
+_sleep = patcher.original("time").sleep
+_use_hub = eventlet.hubs.use_hub
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +58,9 @@ _IN = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _INOUT = _IN | select.EPOLLOUT
 _EXCLUSIVE = select.EPOLLIN | select.EPOLLEXCLUSIVE
 
+BREATH = 0.01
+"""Seconds to wait after a failed turn, so that a lasting failure does not flood the log."""
+
 
 class Session(Protocol):
     """What is called back by the hub, in the hub's greenlet: it must not block, and may switch to a green thread."""
@@ -64,6 +77,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         soon: calls to make before the next wait, in order.
         deadlines: of the connections.
         gauge: called before each wait; writes what the scoreboard shows of the moment.
+        abandoned: this process was forked by the application, and the hub is its parent's.
         listening: number of listening sockets that are registered.
     """
 
@@ -75,6 +89,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self.row: scoreboard.Row | None = None
         self.running = False
         self.stopping = False
+        self.abandoned = False
         self.soon: collections.deque[Callable[[], None]] = collections.deque()
         self.deadlines = Deadlines(GRAIN, self.clock())
         self.gauge: Callable[[], None] = _nothing
@@ -93,7 +108,8 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
     def detach(self, fd: int) -> None:
         """Undo `attach`, before the descriptor is closed."""
         if self._sessions.pop(fd, None) is not None:
-            self.poll.unregister(fd)
+            with contextlib.suppress(OSError):  # the application may have closed it by mistake
+                self.poll.unregister(fd)
 
     def watch_writing(self, fd: int, *, on: bool) -> None:
         """Report also when an attached connection becomes writable, or no longer."""
@@ -137,13 +153,41 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
             self.running = True
             self.stopping = False
             while not self.stopping:
-                self._turn()
+                try:
+                    self._turn()
+                except BaseException as error:  # noqa: BLE001 -- whatever it is, other requests continue
+                    self._failed(error)
+            if self.abandoned:
+                forked.leave(None)
             self.timers_canceled = 0
             del self.timers[:]
             del self.next_timers[:]
         finally:
             self.running = False
             self.stopping = False
+
+    def _failed(self, error: BaseException) -> None:
+        """Continue after a turn that raised; end this process if the epoll descriptor is closed."""
+        if self.abandoned:
+            forked.leave(None)  # the abandoned loop itself failed
+        if isinstance(error, KeyboardInterrupt) and self.gauge is _nothing:
+            raise error  # inline, while the application loads: there is no handler yet but Python's
+        if self.poll.closed or (isinstance(error, OSError) and error.errno == errno.EBADF and not _is_open(self.poll)):
+            LOG.critical("the application has closed the epoll descriptor of this worker: the worker ends")
+            logging.shutdown()
+            os._exit(ExitCode.BUG)
+        LOG.error("the event loop was interrupted by an exception, perhaps of a signal handler", exc_info=error)
+        _sleep(BREATH)
+
+    def abandon(self) -> None:
+        """In a process that the application forked: drop all timers, calls and registrations, and close the epoll descriptor."""
+        self.abandoned = self.stopping = True
+        self.row = None
+        self.gauge = _nothing
+        for known in (self.timers, self.next_timers, self.closed, self.soon, self._sessions, *self.listeners.values()):
+            known.clear()
+        self.listening = 0
+        self.poll.close()
 
     def _turn(self) -> None:
         while self.closed:
@@ -213,20 +257,42 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
 
     def squelch_exception(self, fileno: int, exc_info: Any) -> None:
         """A green thread that waited for a descriptor has died of this: say so in the log, not on the standard error."""
+        if self.abandoned:
+            forked.leave(exc_info[1])
         LOG.error("a green thread ended with an exception while descriptor %d was its", fileno, exc_info=exc_info)
         self.remove_descriptor(fileno)
 
     def squelch_generic_exception(self, exc_info: Any) -> None:
         """As above."""
+        if self.abandoned:
+            forked.leave(exc_info[1])
         LOG.error("a green thread ended with an exception", exc_info=exc_info)
 
     def squelch_timer_exception(self, timer: object, exc_info: Any) -> None:
         """As above, for one that was woken by a timer."""
+        if self.abandoned:
+            forked.leave(exc_info[1])
         LOG.error("a green thread ended with an exception, woken by %r", timer, exc_info=exc_info)
 
 
 def _nothing() -> None:
     """Until the engine sets a gauge."""
+
+
+def _is_open(poll: Any) -> bool:
+    try:
+        os.fstat(poll.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def _keep_hub(mod: object = None) -> None:
+    """Replacement for `eventlet.hubs.use_hub` in a worker: native threads may choose a hub, the main thread may not."""
+    if isinstance(getattr(eventlet.hubs._threadlocal, "hub", None), Hub):  # noqa: SLF001 - where eventlet keeps it
+        LOG.warning("use_hub(%r) of the application is ignored: a worker of apid has its own hub", mod)
+    else:
+        _use_hub(mod)
 
 
 def install(row: scoreboard.Row | None) -> None:
@@ -235,7 +301,8 @@ def install(row: scoreboard.Row | None) -> None:
     Args:
         row: where it beats; None outside a worker.
     """
-    eventlet.hubs.use_hub(Hub)
+    _use_hub(Hub)
+    eventlet.hubs.use_hub = _keep_hub
     hub: Hub = eventlet.hubs.get_hub()
     hub.row = row
     hub.tick()

@@ -15,6 +15,7 @@ Errors of accept never end the loop: what concerns one connection is its own mat
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -118,7 +119,8 @@ class Listener:
     def close(self) -> None:
         """Close this worker's copy of the descriptor. Never shutdown(): that would end it for every process."""
         self._unring()
-        self._sock.close()
+        with contextlib.suppress(OSError):  # the application may have closed it by mistake
+            self._sock.close()
 
     @property
     def closed(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import greenlet
 from eventlet import greenthread
 
+from apid.http import forked
 from apid.http.hub import Hub
 
 LOG = logging.getLogger(__name__)
@@ -95,8 +96,12 @@ class Pool:
                 try:
                     work.serve()
                 except BaseException as error:
+                    if self._hub.abandoned:
+                        forked.leave(error)
                     if not isinstance(error, greenlet.GreenletExit):
                         LOG.exception("a bug in the engine: %r failed", work)
+                if self._hub.abandoned:
+                    forked.leave(None)
                 thread.work = None
                 if self._waiting:
                     # Not at once: what is ready in other connections comes in between.

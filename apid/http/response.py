@@ -144,6 +144,9 @@ def check_field(name: str, value: str) -> None:
     ResponseHead("200 OK", [(name, value)])
 
 
+MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
 class Date:
     """The Date field, refreshed by the engine's clock: reading a clock a request costs more than the rest of the field.
 
@@ -161,7 +164,7 @@ class Date:
         """Write the field of this second (IMF-fixdate, RFC 9110 §5.6.7)."""
         moment = time.gmtime()
         day = "MonTueWedThuFriSatSun"[moment.tm_wday * 3 :][:3]
-        month = "JanFebMarAprMayJunJulAugSepOctNovDec"[moment.tm_mon * 3 - 3 :][:3]
+        month = MONTHS[moment.tm_mon * 3 - 3 :][:3]
         self.field = time.strftime(f"Date: {day}, %d {month} %Y %H:%M:%S GMT\r\n", moment).encode("ascii")
 
 

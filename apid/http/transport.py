@@ -300,7 +300,9 @@ class Transport:
         return _Taken(self._green(), buffer) if buffer else self._green()
 
     def _green(self) -> Any:
-        return greenio.GreenSocket(self.sock)
+        sock = greenio.GreenSocket(self.sock)
+        sock.settimeout(None)  # instead of the default of socket.setdefaulttimeout
+        return sock
 
 
 class _Taken:

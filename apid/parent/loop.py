@@ -298,7 +298,7 @@ class Loop:
 
     def _in_child(self) -> None:
         self._selector.close()
-        signals.forget_inherited(processes.SIGNALS_OF_THE_PARENT)
+        self._bell.forget()
 
     def _become(self, generation: int) -> None:
         """Note it: the exec comes when nothing that this image has read is left to be handled, or it would be forgotten."""

@@ -10,7 +10,7 @@ import os
 import signal
 
 STACKS = signal.SIGUSR2
-"""The signal that makes a worker write its stack (see apid.worker.boot)."""
+"""The signal that makes a worker write its stack (see apid.worker.shield)."""
 
 
 class Stacks:

@@ -102,11 +102,11 @@ def drop_privileges(who: User | None, umask: int | None) -> None:
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """Resident set size of a process in bytes (proc(5) statm); 0 when it is gone."""
+    """Resident set size of a process in bytes (proc(5) statm); 0 when it is gone, or no descriptor is free to look."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0
 
 

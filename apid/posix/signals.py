@@ -6,15 +6,18 @@ other end reads it as one input among others (the self-pipe of D. J. Bernstein; 
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import ctypes
 import signal
-import socket
 from collections.abc import Iterable, Iterator
 
 
 def _ring(_signum: int, _frame: object) -> None:
     """Do nothing: the byte is already on its way."""
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class _SigAction(ctypes.Structure):
@@ -28,6 +31,18 @@ class _SigAction(ctypes.Structure):
     )
 
 
+def _action(signum: int) -> _SigAction:
+    """Return the disposition of a signal as the kernel has it."""
+    action = _SigAction()
+    _LIBC.sigaction(signum, None, ctypes.byref(action))
+    return action
+
+
+def handler_address(signum: int) -> int:
+    """Return the address of the C function that handles a signal; 0 (SIG_DFL) and 1 (SIG_IGN) are none."""
+    return _action(signum).handler or 0
+
+
 def _one_at_a_time(signum: int) -> None:
     """Block all other signals while this one's handler runs.
 
@@ -35,10 +50,9 @@ def _one_at_a_time(signum: int) -> None:
     faulthandler (enabled in workers, and by PYTHONFAULTHANDLER), which has room for about four frames of a CPU with wide
     registers; the fifth overwrites the heap.
     """
-    libc, action = ctypes.CDLL(None, use_errno=True), _SigAction()
-    if libc.sigaction(signum, None, ctypes.byref(action)) == 0:
-        ctypes.memset(action.mask, 0xFF, ctypes.sizeof(action.mask))
-        libc.sigaction(signum, ctypes.byref(action), None)
+    action = _action(signum)
+    ctypes.memset(action.mask, 0xFF, ctypes.sizeof(action.mask))
+    _LIBC.sigaction(signum, ctypes.byref(action), None)
 
 
 class SignalSocket:
@@ -47,16 +61,52 @@ class SignalSocket:
     Only one can be at work in a process, and only its main thread can make it (signal(3), Python's rule).
     """
 
-    def __init__(self, signums: Iterable[int]) -> None:
-        self._read, self._write = socket.socketpair()
+    def __init__(self, signums: Iterable[int], spare: Iterable[int] = ()) -> None:
+        """Begin to deliver.
+
+        Args:
+            signums: the signals; `hold` keeps them.
+            spare: further signals that are delivered unless other code has a handler for them.
+        """
+        # Of the C type: in a worker socket.socket is eventlet's class, or the application's.
+        self._read, self._write = _socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
         self._signums = tuple(signums)
+        self._spare = tuple(spare)
         # A full buffer is 200 000 unread signals; later ones of a kind already waiting would say nothing new.
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        for signum in self._signums:
-            signal.signal(signum, _ring)
-            _one_at_a_time(signum)
+        for signum in (*self._signums, *self._spare):
+            self._install(signum)
+        self._address = handler_address(self._signums[0])
+
+    @staticmethod
+    def _install(signum: int) -> None:
+        signal.signal(signum, _ring)
+        _one_at_a_time(signum)
+
+    def hold(self) -> list[str]:
+        """Restore what other code of this process has changed; return descriptions of it, empty when nothing has changed.
+
+        This covers handlers, the signal mask of the main thread and the wakeup descriptor: with any of them changed, a signal is
+        lost or ends the process.
+        """
+        taken = [s for s in self._signums if signal.getsignal(s) is not _ring or handler_address(s) != self._address]
+        fallen = [s for s in self._spare if signal.getsignal(s) is signal.SIG_DFL or not handler_address(s)]
+        for signum in (*taken, *fallen):
+            self._install(signum)
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, (*self._signums, *self._spare)) & set(self._signums)
+        found = [f"the handler of {name(signum)}" for signum in taken]
+        found += [f"the mask of {name(signum)}" for signum in sorted(blocked)]
+        if signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False) != self._write.fileno():
+            found.append("the wakeup descriptor of signals")
+        return found
+
+    def forget(self) -> None:
+        """In a forked child: close the sockets and restore the default handlers, except where other code has its own."""
+        forget_inherited(s for s in (*self._signums, *self._spare) if signal.getsignal(s) is _ring)
+        self._read.close()
+        self._write.close()
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
@@ -71,7 +121,7 @@ class SignalSocket:
     def close(self) -> None:
         """Stop delivering; the handlers go back to the system's defaults."""
         signal.set_wakeup_fd(-1)
-        for signum in self._signums:
+        for signum in (*self._signums, *self._spare):
             signal.signal(signum, signal.SIG_DFL)
         self._read.close()
         self._write.close()

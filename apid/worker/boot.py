@@ -11,11 +11,13 @@ The parent imports this module before it forks: eventlet must only be imported i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
+import logging
 import os
-import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +27,10 @@ import setproctitle
 
 from apid import channel, log
 from apid.conf import identity
-from apid.errors import ApidError, ExitCode
-from apid.posix import processes
+from apid.errors import ApidError, ExitCode, PipelineError
+from apid.posix import processes, sockets
 
-STACKS = signal.SIGUSR2
-"""The parent asks for this worker's stack with it; faulthandler answers in C, whatever the interpreter is doing."""
+LOG = logging.getLogger("apid.worker")
 
 
 def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoReturn:
@@ -37,49 +38,89 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
 
     `at_end` is for who serves inline: os._exit runs no `finally` of the caller.
     """
+    born = _Born(os.getpid())
+    raised: BaseException | None = None
     try:
-        code = _live(ticket)
-    except ApidError as error:
-        _last_words(ticket, channel.BootFailed("config", str(error), getattr(error, "detail", "")))
-        code = error.exit_code
+        code = _live(ticket, born)
     except BaseException as error:  # noqa: BLE001 - an application may raise anything while it loads, SystemExit too
-        reason = f"the worker failed: {type(error).__name__}: {error}"
-        _last_words(ticket, channel.BootFailed("crash", reason, traceback.format_exc()))
+        raised = error
+    if os.getpid() != born.pid:  # a child that the application forked while it loaded
+        from apid.http import forked
+
+        forked.leave(raised.__cause__ if isinstance(raised, PipelineError) else raised)
+    if isinstance(raised, ApidError):
+        _last_words(ticket, channel.BootFailed("config", str(raised), getattr(raised, "detail", "")))
+        code = raised.exit_code
+    elif raised is not None:
+        reason = f"the worker failed: {type(raised).__name__}: {raised}"
+        _last_words(ticket, channel.BootFailed("crash", reason, "".join(traceback.format_exception(raised))))
         code = ExitCode.BUG
     if at_end is not None:
         at_end()
-    finally_flush()
+    if born.loading:
+        from apid.worker import ending
+
+        try:
+            ending.run(born.patience or ending.ABORTED, code, threads=born.patience > 0)
+        except BaseException:
+            LOG.exception("the exit functions failed")
+    for stream in (sys.stdout, sys.stderr):  # os._exit writes out nothing that is buffered
+        with contextlib.suppress(Exception):  # the application's, whatever it is by now
+            stream.flush()
     os._exit(code)
 
 
-def finally_flush() -> None:
-    """Write out what is buffered; os._exit, which ends a forked child, does not."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+@dataclasses.dataclass
+class _Born:
+    """How far this process has got.
+
+    Attributes:
+        loading: code of the application may have run. patience: seconds for the exit functions after a drain; 0: it never served.
+    """
+
+    pid: int
+    loading: bool = False
+    patience: float = 0.0
 
 
-def _live(ticket: channel.Ticket) -> int:
+def _live(ticket: channel.Ticket, born: _Born) -> int:
     sys.argv = ["apid"]  # applications that parse it must not see the daemon's options
     faulthandler.enable()
-    if ticket.stacks >= 0:
-        faulthandler.register(STACKS, file=ticket.stacks, all_threads=True)
     what = "trial" if ticket.trial else f"worker {ticket.slot}"
     setproctitle.setproctitle(f"apid: {what} (generation {ticket.generation})")
+    after_fork = vars(threading)["_after_fork"].__code__  # monkey_patch empties it
+    prepare(ticket)
+    # Imported before the application, which may change how modules are found.
+    from apid.worker.forks import Forks
+    from apid.worker.life import Life
+    from apid.worker.shield import Shield
+
+    shield = Shield(ticket.stacks)
+    forks = Forks(ticket, after_fork)
+    if ticket.channel is not None:
+        forks.bell = shield.ring()
+    shield.own(descriptors(ticket))
+    born.loading = True
     apps, report = load(ticket)
+    shield.hold()
+    if lost := shield.lost():
+        raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     if ticket.trial:
         _last_words(ticket, channel.Ready(report))
         return ExitCode.OK
-    from apid.worker.life import Life
+    life = Life(ticket, apps, report, shield)
+    forks.engine = life.engine
+    forks.bell = shield.bell
+    code = life.run()
+    born.patience = life.patience()
+    return code
 
-    return Life(ticket, apps, report).run()
 
-
-def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Patch this process and load the pipeline of each listener: (apps, what --check-config prints), by listener name.
+def prepare(ticket: channel.Ticket) -> None:
+    """Make this process ready for the application: hub, monkey_patch, logging, privileges.
 
     Raises:
-        PipelineError, ConfigError: the operator's files are wrong.
+        ConfigError: the operator's files are wrong.
     """
     settings = ticket.settings
     from apid.http import hub
@@ -95,13 +136,34 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
     processes.drop_privileges(identity.of(daemon.user, daemon.group), daemon.umask)
     _not_alone(ticket)
+
+
+def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Load the pipeline of each listener: (apps, what --check-config prints), by listener name.
+
+    Raises:
+        PipelineError: a pipeline cannot be made.
+    """
     from apid.worker import pipeline
 
+    settings = ticket.settings
     for listener in settings.listeners:
         _find_beside(listener.paste.config_file)
     apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}
     return apps, report
+
+
+def descriptors(ticket: channel.Ticket) -> dict[str, int]:
+    """Return the descriptors that a worker inherits and needs, by description."""
+    from apid.http import hub
+
+    owned = {"its epoll": hub.current().poll.fileno()}
+    if ticket.channel is not None:
+        owned["the channel to the parent"] = ticket.channel.fileno()
+    for name, group in ticket.listeners.items():
+        owned |= {f"listener {name}, {sockets.spell(sock)}": sock.fileno() for sock in group}
+    return owned
 
 
 def _find_beside(config_file: str) -> None:
@@ -126,10 +188,13 @@ def _not_alone(ticket: channel.Ticket) -> None:
 
 def _last_words(ticket: channel.Ticket, message: channel.Message) -> None:
     if ticket.channel is None:
-        if isinstance(message, channel.BootFailed):
-            print(f"apid: {message.reason}", file=sys.stderr)  # noqa: T201 - inline: there is no parent to say it
-            print(message.detail, file=sys.stderr, end="")  # noqa: T201 - as above
+        if isinstance(message, channel.BootFailed):  # inline: no parent reports it, and sys.stderr may be anything
+            with contextlib.suppress(OSError):
+                os.write(2, f"apid: {message.reason}\n{message.detail}".encode(errors="backslashreplace"))
         return
-    with contextlib.suppress(OSError):
+    try:
         ticket.channel.setblocking(True)
         ticket.channel.send(channel.encode(message))
+    except OSError:
+        if isinstance(message, channel.BootFailed):  # the application may have closed it
+            LOG.critical("%s", message.reason, extra={"block": message.detail})

@@ -6,7 +6,6 @@ thread reads, because a Python handler would run inside whatever green thread is
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -14,80 +13,79 @@ import random
 import signal
 import socket
 import sys
+import time
 import traceback
 from typing import Any
 
 import eventlet
 import greenlet
-from eventlet import event, greenio, hubs
+from eventlet import event, hubs
 
 from apid import channel, log, scoreboard
 from apid.errors import ApidError, ExitCode
 from apid.http.engine import Engine
 from apid.posix import processes, signals
+from apid.worker import ending
 from apid.worker.offload import offload
+from apid.worker.shield import LOOK, Shield
 from apid.worker.status import Status
 
 LOG = logging.getLogger("apid.worker")
 
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGQUIT,
-    # what a terminal sends to the whole group is the parent's to decide about
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGWINCH,
-)
+TIMERS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
 
 DEAF = 0.005
 """Seconds between two looks whether a drain has closed the listeners: a reload's verdict waits for it."""
 
-LOOK = 0.5
-"""Seconds between two looks at what recycling depends on."""
+FULL = 0.05
+"""Seconds between two attempts to send when the channel is full."""
 
 
 class Life:
     """One worker that serves."""
 
-    def __init__(self, ticket: channel.Ticket, apps: dict[str, Any], report: dict[str, Any]) -> None:
+    def __init__(self, ticket: channel.Ticket, apps: dict[str, Any], report: dict[str, Any], shield: Shield) -> None:
         self._ticket = ticket
         self._apps = apps
         self._report = report
         self._inline = ticket.channel is None
         self._orphaned = False
         self._leave: event.Event = event.Event()
-        # A forked worker writes its stacks at USR2 (faulthandler); inline nobody asks for them, and the default would end it.
-        self._bell = signals.SignalSocket((*SIGNALS, signal.SIGUSR2) if self._inline else SIGNALS)
-        self._channel = greenio.GreenSocket(ticket.channel) if ticket.channel is not None else None
+        self._shield = shield
+        self._bell = shield.bell or shield.ring(inline=True)
+        shield.own({"its signals": self._bell.fileno()})
+        self._until = math.inf
+        self._lost = False
         settings = ticket.settings
-        self._engine = Engine(
-            settings.http,
-            ticket.row,
-            environ={
-                "apid.offload": offload,
-                "apid.worker": self._identity(),
-                "apid.status": Status(ticket),
-                "apid.draining": lambda: ticket.board.leaving or self._orphaned,
-            },
-            multiprocess=not self._inline,
-        )
+        # Not the global generator: an application may have seeded it with the same value in all workers.
+        jitter = random.SystemRandom().randint(0, settings.daemon.max_requests_jitter)
+        self._most = settings.daemon.max_requests and settings.daemon.max_requests + jitter
+        self._asked = False
+        # Not a green socket: that would adopt the timeout that an application sets with socket.setdefaulttimeout.
+        self._channel = ticket.channel
+        with shield.umask():
+            self.engine = Engine(
+                settings.http,
+                ticket.row,
+                environ={
+                    "apid.offload": offload,
+                    "apid.worker": self._identity(),
+                    "apid.status": Status(ticket),
+                    "apid.draining": lambda: ticket.board.leaving or self._orphaned,
+                },
+                multiprocess=not self._inline,
+            )
 
     def run(self) -> int:
         """Serve until told to leave; returns the exit code."""
-        daemon = self._ticket.settings.daemon
         for listener in self._ticket.settings.listeners:
             for sock in self._ticket.listeners[listener.name]:
-                self._engine.serve(listener.name, sock, self._apps[listener.name], listener.tls, listener.http)
+                self.engine.serve(listener.name, sock, self._apps[listener.name], listener.tls, listener.http)
         eventlet.spawn(self._hear_signals)
         if self._channel is not None:
             eventlet.spawn(self._hear_parent, self._channel)
-        if daemon.max_requests or daemon.max_worker_rss:
-            eventlet.spawn(self._watch_age)
+        self._look()
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.READY
-        signals.unblock_all()
         if not self._inline:
             processes.die_with_parent(False)  # from here on its death is the end of the channel, and a reason to drain
         if self._inline:
@@ -96,16 +94,21 @@ class Life:
         order: channel.Drain = self._leave.wait()
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.DRAINING
         eventlet.spawn(self._tell_when_deaf)
-        cut = self._engine.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
-        self._engine.close()
+        self._until = time.monotonic() + (order.deadline or math.inf)
+        cut = self.engine.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
+        self.engine.close()
         self._say(channel.DrainDone(cut))
         if self._inline and cut:
             LOG.warning("the drain deadline cut: %s", "; ".join(cut))
             return ExitCode.CUT
-        return ExitCode.OK
+        return ExitCode.BUG if self._lost else ExitCode.OK
+
+    def patience(self) -> float:
+        """Return the seconds that the exit functions may take."""
+        return min(ending.AT_MOST, max(ending.AT_LEAST, self._until - time.monotonic()))
 
     def _tell_when_deaf(self) -> None:
-        while self._engine.listening:
+        while self.engine.listening:
             eventlet.sleep(DEAF)
         self._say(channel.Draining())
 
@@ -118,22 +121,28 @@ class Life:
         if not self._leave.ready():
             self._leave.send(order)
 
-    def _hear_parent(self, sock: greenio.GreenSocket) -> None:
+    def _hear_parent(self, sock: socket.socket) -> None:
         while True:
             try:
-                packet = sock.recv(channel.MAX_MESSAGE + 1)
-            except OSError:
+                hubs.trampoline(sock.fileno(), read=True)
+                packet = sock.recv(channel.MAX_MESSAGE + 1, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
                 packet = b""
+            except OSError:
+                return  # the application closed it, not the parent: `_look` notices
             if not packet:
                 LOG.warning("the parent is gone: draining")
                 self._orphaned = True
-                daemon = self._ticket.settings.daemon
-                self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=False))
+                self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=False))
                 return
             try:
                 self._obey(channel.decode(packet))
             except channel.ChannelError as error:
                 LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
+            except Exception:
+                LOG.exception("a request of the parent failed")
 
     def _obey(self, message: channel.Message) -> None:
         match message:
@@ -148,11 +157,15 @@ class Life:
     def _reopen(self) -> None:
         error = ""
         try:
-            log.reopen()
-            self._engine.reopen()
+            with self._shield.umask():
+                log.reopen()
+                self.engine.reopen()
         except (ApidError, OSError) as problem:
             error = str(problem)
             LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+            LOG.exception("the log files cannot be reopened")
         self._say(channel.Reopened(error))
 
     def _dump(self) -> None:
@@ -165,7 +178,10 @@ class Life:
 
     def _hear_signals(self) -> None:
         while True:
-            hubs.trampoline(self._bell.fileno(), read=True)
+            try:
+                hubs.trampoline(self._bell.fileno(), read=True)
+            except hubs.IOClosed:
+                return  # as in _hear_parent
             for signum in self._bell.read():
                 if signum == signal.SIGQUIT or (self._inline and signum == signal.SIGINT):
                     self._now()
@@ -175,6 +191,8 @@ class Life:
                     self._reopen()
                 elif self._inline:
                     LOG.warning("%s has no meaning when serving inline (workers = 0)", signals.name(signum))
+                elif signum in TIMERS:
+                    LOG.warning("received %s, for which the application has no handler", signals.name(signum))
 
     def _term(self) -> None:
         if self._leave.ready():
@@ -190,34 +208,47 @@ class Life:
 
     def _now(self) -> None:
         """Stop now: name what is lost, flush the logs and be gone."""
-        lost = self._engine.lose()
+        lost = self.engine.lose()
         self._say(channel.DrainDone(lost))
         if self._inline and lost:
             LOG.warning("the stop now cut: %s", scoreboard.in_words(lost))
-        self._engine.close()
+        self.engine.close()
         logging.shutdown()
         os._exit(ExitCode.CUT if self._inline and lost else ExitCode.OK)
 
     def _say(self, message: channel.Message) -> None:
-        if self._channel is not None:
-            with contextlib.suppress(OSError, socket.timeout):
-                self._channel.send(channel.encode(message))
-
-    # ---- recycling ----
-
-    def _watch_age(self) -> None:
-        """Ask the parent once for a successor when this worker has served, or grown, enough."""
-        daemon = self._ticket.settings.daemon
-        most = daemon.max_requests and daemon.max_requests + random.randint(0, daemon.max_requests_jitter)  # noqa: S311 - no secret
-        cells = self._ticket.row.cells
-        while True:
-            eventlet.sleep(LOOK)
-            if most and cells[scoreboard.REQUESTS] >= most:
-                self._say(channel.RecycleAsked("recycle"))
+        while self._channel is not None:
+            try:
+                self._channel.send(channel.encode(message), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                eventlet.sleep(FULL)
+            except OSError:
                 return
-            if daemon.max_worker_rss and processes.resident_bytes() >= daemon.max_worker_rss:
-                self._say(channel.RecycleAsked("rss"))
+            else:
                 return
+
+    # ---- what is looked at now and then ----
+
+    def _look(self) -> None:
+        """Restore what the application must not change, and check whether to be recycled; a timer's callback."""
+        hubs.get_hub().schedule_call_global(LOOK, self._look)
+        self._shield.hold()
+        if self._leave.ready():
+            return  # a drain closes the listeners
+        if lost := self._shield.lost():
+            self._lost = True
+            LOG.critical("the application has closed descriptors of the worker: %s; the worker leaves", lost)
+            self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=True))
+        if not self._asked and (cause := self._old()):
+            self._asked = True
+            eventlet.spawn(self._say, channel.RecycleAsked(cause))
+
+    def _old(self) -> str:
+        """Return why this worker is due for recycling; empty when it is not."""
+        if self._most and self._ticket.row.cells[scoreboard.REQUESTS] >= self._most:
+            return "recycle"
+        rss = self._ticket.settings.daemon.max_worker_rss
+        return "rss" if rss and processes.resident_bytes() >= rss else ""
 
 
 def _suspended(found: object) -> bool:

@@ -6,10 +6,13 @@ does. The threads are eventlet's pool (20 of them), made at the first use in thi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from eventlet import tpool
+
+from apid.http import forked
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,5 +20,18 @@ T = TypeVar("T")
 
 def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` in a native thread; other requests go on meanwhile. It must not touch anything green."""
-    result: T = tpool.execute(function, *args, **kwargs)
+    worker = os.getpid()
+
+    def work() -> T:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            if os.getpid() != worker:  # a forked child: the pool that waits for the result is in the worker
+                forked.leave(error)
+            raise
+        if os.getpid() != worker:
+            forked.leave(None)
+        return result
+
+    result: T = tpool.execute(work)
     return result

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from apid import scoreboard
+from apid.posix import processes
 from apid.scoreboard import Row, Scoreboard
 
 
@@ -139,3 +140,24 @@ def _watch_totals(board, looks):
             return 1
         highest = counters[scoreboard.REQUESTS]
     return 0
+
+
+@pytest.mark.parametrize("descriptor", ["open", "closed"])
+def test_a_private_copy_is_written_by_nobody_else(board, descriptor):
+    row = board.row(3)
+    row.cells[scoreboard.REQUESTS] = 7
+
+    def child():
+        if descriptor == "closed":
+            os.close(board.fd)
+        board.make_private()
+        kept = row.cells[scoreboard.REQUESTS]
+        row.cells[scoreboard.REQUESTS] = 100
+        row.depart(b"GET / HTTP/1.1", 1, 1)
+        os._exit(kept)
+
+    pid = processes.fork(child)
+    # without the descriptor the copy begins empty
+    assert processes.wait(pid) == (7 if descriptor == "open" else 0)
+    assert row.cells[scoreboard.REQUESTS] == 7
+    assert row.flights() == []

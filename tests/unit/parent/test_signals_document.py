@@ -15,7 +15,7 @@ from apid.parent.phases import NEXT, REFUSALS, SIGNALS, Command, Phase
 
 TEXT = (pathlib.Path(__file__).parents[3] / "docs" / "SIGNALS.md").read_text(encoding="utf-8")
 
-WORKERS = "from apid.worker import boot, life; print(*{*map(int, life.SIGNALS), int(boot.STACKS)})"
+WORKERS = "from apid.worker import shield; print(*map(int, {*shield.SIGNALS, *shield.SPARE, shield.STACKS}))"
 
 
 def table(heading):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import select
@@ -25,6 +26,45 @@ def bell():
     one.close()
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda: signal.signal(signal.SIGUSR1, signal.SIG_DFL), ["the handler of SIGUSR1"]),
+        (lambda: signal.signal(signal.SIGHUP, lambda *_: None), ["the handler of SIGHUP"]),
+        (lambda: ctypes.CDLL(None).signal(int(signal.SIGHUP), 0), ["the handler of SIGHUP"]),
+        (lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1}), ["the mask of SIGUSR1"]),
+        (lambda: signal.set_wakeup_fd(-1), ["the wakeup descriptor of signals"]),
+    ],
+    ids=["default", "handler", "behind Python's back", "mask", "wakeup"],
+)
+def test_what_other_code_changes_is_put_back(bell, change, found):
+    assert bell.hold() == []
+    change()
+    assert bell.hold() == found
+    for signum in (signal.SIGUSR1, signal.SIGHUP):
+        os.kill(os.getpid(), signum)
+        wait_until(lambda: select.select([bell], [], [], 0)[0], "the bell", 5)
+    assert set(bell.read()) == {signal.SIGUSR1, signal.SIGHUP}
+    assert bell.hold() == []
+
+
+def test_a_spare_signal_may_have_a_handler_of_other_code_and_does_not_end_the_process():
+    before = signal.getsignal(signal.SIGALRM)
+    bell = signals.SignalSocket([signal.SIGUSR1], [signal.SIGALRM])
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        assert bell.hold() == []
+        os.kill(os.getpid(), signal.SIGALRM)
+        wait_until(lambda: select.select([bell], [], [], 0)[0], "the bell", 5)
+        assert bell.read() == [signal.SIGALRM]
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        assert bell.hold() == []
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_IGN
+    finally:
+        bell.close()
+        signal.signal(signal.SIGALRM, before)
 
 
 def in_a_child(work):

@@ -1,0 +1,37 @@
+"""Ends a process that the application forked inside a worker and that returns from the application's code to the server.
+
+Such a process holds nothing of the worker (apid.worker.forks), but the frames it returns to are copies of the worker's: it must
+not continue as a worker. A child that ends by exec, by os._exit or as a multiprocessing.Process never gets here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from typing import NoReturn
+
+LOG = logging.getLogger(__name__)
+
+
+def leave(error: BaseException | None) -> NoReturn:
+    """End this process.
+
+    Args:
+        error: what the application's code raised. SystemExit gives the exit status, as in Python; any other exception, and a
+            plain return (None), is logged and gives 1.
+    """
+    code: object = 1
+    if isinstance(error, SystemExit):
+        code = error.code or 0
+    else:
+        LOG.error(
+            "process %d, forked by the application, returned to the server: it ends; it should have ended with os._exit",
+            os.getpid(),
+            exc_info=error if error is not None and not isinstance(error, OSError) else None,
+        )
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the application's, whatever it is by now
+            stream.flush()
+    os._exit(code & 0xFF if isinstance(code, int) else 1)

@@ -1,0 +1,99 @@
+"""The end of a worker process: runs exit functions as the interpreter would, under a deadline.
+
+os._exit, which ends a forked child, runs none of them. But exit functions send the last batch of telemetry, finish the work of
+executors, end daemons of multiprocessing, remove temporary files. The order is Python's: first the exit functions of `threading`
+and its non-daemon threads, then those of `atexit`, with `logging.shutdown` last.
+
+No exit function may hold a drain beyond its deadline. They run in the main green thread, so the hub turns while one waits. A
+native thread watches for one that blocks the hub; faulthandler's timer, which needs no GIL, for one that blocks that thread too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+
+import eventlet
+import greenlet
+from eventlet import patcher
+
+LOG = logging.getLogger("apid.worker")
+
+native = patcher.original("threading")
+_sleep = patcher.original("time").sleep
+
+AT_LEAST = 1.5
+"""Seconds for the exit functions after a drain that has used up its deadline; the parent kills the worker 3 s after that."""
+
+AT_MOST = 60.0
+"""Seconds for the exit functions after a drain without a deadline."""
+
+ABORTED = 3.0
+"""Seconds for the exit functions of a trial, and of a worker that failed to boot."""
+
+THREADS = 5.0
+"""Seconds to wait for non-daemon threads; one that never ends would keep an ordinary interpreter from ending."""
+
+LOOK = 0.02
+
+
+def run(seconds: float, code: int, *, threads: bool) -> None:
+    """Run the exit functions; end the process with `code` if they take too long.
+
+    Args:
+        seconds: the deadline.
+        code: the exit code.
+        threads: whether to wait for non-daemon threads.
+    """
+    main = greenlet.getcurrent()
+    with contextlib.suppress(OSError, ValueError):
+        faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=2)
+    with contextlib.suppress(RuntimeError):  # no thread can be started: the timer above has to do
+        native.Thread(target=_watch, args=(main, seconds, code), name="apid-ending", daemon=True).start()
+    if threads:
+        _end_threads(min(THREADS, seconds / 2))
+    atexit._run_exitfuncs()  # noqa: SLF001 - the only way without ending the interpreter; multiprocessing does the same
+
+
+def _end_threads(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    with eventlet.Timeout(seconds, False):
+        # concurrent.futures: no new work, then wait for what was given
+        for function in reversed(getattr(threading, "_threading_atexits", ())):
+            try:
+                function()
+            except Exception:
+                LOG.exception("the exit function %r failed", function)
+    while left := [one.name for one in threading.enumerate() if _holds(one)]:
+        if time.monotonic() >= until:
+            LOG.warning("non-daemon threads have not ended within %.1f s: %s", seconds, ", ".join(left))
+            return
+        eventlet.sleep(LOOK)
+
+
+def _holds(thread: threading.Thread) -> bool:
+    return not thread.daemon and thread is not threading.main_thread() and thread is not threading.current_thread()
+
+
+def _watch(main: greenlet.greenlet, seconds: float, code: int) -> None:
+    """In a native thread: log the exit function that takes too long, and end the process."""
+    _sleep(seconds)
+    frame = main.gr_frame or sys._current_frames().get(native.main_thread().ident)  # noqa: SLF001 - its only name
+    stack = traceback.extract_stack(frame) if frame is not None else []
+    ours = next((at for at, one in enumerate(stack) if one.filename == __file__), -1)
+    after = stack[ours + 1] if len(stack) > ours + 1 else None
+    what = f"{after.name} ({after.filename}:{after.lineno})" if after is not None else "something"
+    LOG.error(
+        "the exit function %s has not ended within %.1f s: the process ends without it",
+        what,
+        seconds,
+        extra={"block": "".join(traceback.format_list(stack[ours + 1 :]))},
+    )
+    os._exit(code)

@@ -1,0 +1,114 @@
+"""Processes that the application forks inside a worker: they give up everything that makes a worker.
+
+`os.fork`, `multiprocessing` with the start method fork, `pty.fork` and `subprocess` with a function to call before the exec
+copy the whole worker: its listening sockets, connections, channel, hub and green threads. The copy would accept connections,
+answer other requests a second time, keep the port after a stop and count into the worker's row. So the child gives everything
+up before the first line of the application runs there (os.register_at_fork): sockets are closed, never shut down; the
+scoreboard becomes its own; a new hub takes the place of the old one, and green threads of other requests never run. An
+ordinary `subprocess` needs none of this: every descriptor is close-on-exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable
+
+import greenlet
+import setproctitle
+from eventlet import tpool
+
+from apid import channel
+from apid.http import hub
+from apid.http.engine import Engine
+from apid.posix.signals import SignalSocket
+from apid.worker.shield import STACKS
+
+
+class Forks:
+    """Registered once in a worker, before the application loads.
+
+    Attributes:
+        bell: the worker's signals; engine: what serves. Both None until there is one.
+    """
+
+    def __init__(self, ticket: channel.Ticket, after_fork: types.CodeType) -> None:
+        """Register.
+
+        Args:
+            ticket: the worker's.
+            after_fork: code of the at-fork function of `threading`. monkey_patch replaces it with an empty one, because green
+                threads survive a fork; here they do not.
+        """
+        self._ticket = ticket
+        self._after_fork = types.FunctionType(after_fork, vars(threading))
+        self._masks: dict[greenlet.greenlet, set[int]] = {}
+        self._hub = hub.current()
+        self._left = False
+        self.bell: SignalSocket | None = None
+        self.engine: Engine | None = None
+        os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
+
+    def _before(self) -> None:
+        """Block signals: the child still has the handlers and the wakeup descriptor of the worker."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the application's, whatever it is by now
+                stream.flush()  # or both write what is in the buffer
+        self._masks[greenlet.getcurrent()] = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+
+    def _unblock(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(greenlet.getcurrent(), ()))
+
+    def _give_up(self) -> None:
+        self._hub.abandon()
+        hub.install(None)
+        self._hub = hub.current()  # for a child of the child
+        steps: list[Callable[[], object]] = [self._threading, self._unblock]
+        if not self._left:
+            self._left = True
+            steps = [self._sockets, self._signals, self._ticket.board.make_private, _native_threads, self._name, *steps]
+        for step in steps:
+            with contextlib.suppress(Exception):  # each is worth doing without the others, and nobody could be told
+                step()
+
+    def _sockets(self) -> None:
+        ticket = self._ticket
+        if self.engine is not None:
+            self.engine.forget()
+        for group in ticket.listeners.values():
+            for sock in group:
+                sock.close()
+        if ticket.channel is not None:
+            ticket.channel.close()
+
+    def _signals(self) -> None:
+        if self.bell is not None:
+            self.bell.forget()
+        if self._ticket.stacks >= 0:
+            faulthandler.unregister(STACKS)
+            os.close(self._ticket.stacks)
+
+    def _threading(self) -> None:
+        """Make this thread the main thread and mark all others as ended; otherwise multiprocessing waits for them at its end."""
+        active: dict[int, object] = vars(threading)["_active"]
+        if not isinstance(active.get(threading.get_ident()), threading.Thread):
+            active.pop(threading.get_ident(), None)  # of eventlet's copy of the module; it lacks methods
+        self._after_fork()
+
+    def _name(self) -> None:
+        setproctitle.setproctitle(f"apid: child of worker {self._ticket.slot}")
+
+
+def _native_threads() -> None:
+    """Reset eventlet's thread pool: native threads do not survive a fork, and work given to them would never be done."""
+    if not tpool._setup_already:  # noqa: SLF001 - it has no other name
+        return
+    tpool._setup_already = False  # noqa: SLF001 - as above
+    tpool._threads.clear()  # noqa: SLF001 - as above
+    tpool._rsock.fd.close()  # noqa: SLF001 - below the hub, which knows nothing of it
+    tpool._wsock.close()  # noqa: SLF001 - as above

@@ -1,0 +1,134 @@
+"""Process-wide state that a worker needs: recorded before the application loads, restored when the application changes it.
+
+An application shares the process with its server. Some state is out of its reach (the channel is no green socket, the hub cannot
+be replaced). The rest is checked every `LOOK` seconds and restored, with one warning for each thing: signal handlers, signal mask
+and wakeup descriptor, the handler that writes stacks, the recursion limit, the switch interval of threads. A closed descriptor
+cannot be restored: the worker logs it and leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+
+from apid.posix import signals
+
+LOG = logging.getLogger("apid.worker")
+
+LOOK = 0.5
+"""Seconds between two checks."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+"""Signals whose handlers belong to the worker."""
+
+SPARE = (
+    # a terminal, or `kill` with a process group, sends these to all processes; the parent acts on them
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+    # timers that the application starts without a handler
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+)
+"""Signals that must not end or stop a worker; the application may have handlers for them."""
+
+STACKS = signal.SIGUSR2
+"""Requests the stacks of this worker; faulthandler writes them in C, whatever the interpreter is doing."""
+
+RECURSION = 1000
+"""Python's default; with less, the server's own code may fail."""
+
+SWITCH = 0.1
+"""Seconds for which a native thread may keep the GIL; the default is 0.005."""
+
+
+class Shield:
+    """The recorded state; made before the application loads.
+
+    Attributes:
+        bell: the signals; None until `ring`.
+    """
+
+    def __init__(self, stacks: int) -> None:
+        """Record the state.
+
+        Args:
+            stacks: the descriptor that faulthandler writes to at `STACKS`; -1: none.
+        """
+        self.bell: signals.SignalSocket | None = None
+        self._stacks = stacks
+        if stacks >= 0:
+            faulthandler.register(STACKS, file=stacks, all_threads=True)
+            self._stacks_address = signals.handler_address(STACKS)
+        self._umask = os.umask(0o022)
+        os.umask(self._umask)
+        self._owned: dict[str, tuple[int, tuple[int, int]]] = {}
+        self._warned: set[str] = set()
+
+    def ring(self, *, inline: bool = False) -> signals.SignalSocket:
+        """Collect signals from now on and unblock them: none ends this process, and none is lost before it is read."""
+        if inline:  # no parent acts on the others, and no parent requests stacks
+            self.bell = signals.SignalSocket((*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS), SPARE[2:])
+        else:
+            self.bell = signals.SignalSocket(SIGNALS, SPARE)
+        signals.unblock_all()
+        return self.bell
+
+    def own(self, descriptors: Mapping[str, int]) -> None:
+        """Add descriptors, by description, that must stay open until the worker ends."""
+        self._owned |= {what: (fd, _identity(fd)) for what, fd in descriptors.items()}
+
+    def lost(self) -> str:
+        """Return the descriptors that other code has closed, as text; empty when there are none."""
+        return ", ".join(f"{what} ({fd})" for what, (fd, before) in self._owned.items() if _identity(fd) != before)
+
+    def hold(self) -> None:
+        """Restore what the application has changed."""
+        for what in self._changed():
+            if what not in self._warned:
+                self._warned.add(what)
+                LOG.warning("the application changed %s: restored, because the worker needs it", what)
+
+    def _changed(self) -> Iterator[str]:
+        if sys.getrecursionlimit() < RECURSION:
+            sys.setrecursionlimit(RECURSION)
+            yield "the recursion limit"
+        if sys.getswitchinterval() > SWITCH:
+            sys.setswitchinterval(0.005)
+            yield "the switch interval of threads"
+        if self.bell is not None:
+            yield from self.bell.hold()
+        if self._stacks >= 0:
+            if signals.handler_address(STACKS) != self._stacks_address:
+                faulthandler.unregister(STACKS)  # it assumes that its handler is installed
+                yield f"the handler of {signals.name(STACKS)}"
+            faulthandler.register(
+                STACKS, file=self._stacks, all_threads=True
+            )  # with the same file: the application may have set another
+
+    @contextlib.contextmanager
+    def umask(self) -> Iterator[None]:
+        """Apply the umask of the configuration instead of the application's."""
+        before = os.umask(self._umask)
+        try:
+            yield
+        finally:
+            os.umask(before)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    """Return device and inode of a descriptor: a closed number may have been reused."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
