@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
+import io
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -118,7 +122,7 @@ def read(path: str) -> ConfigFile:
     """
     parser = _Parser(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with io.TextIOWrapper(io.BytesIO(content(path)), encoding="utf-8") as file:
             parser.parse(file)
     except OSError as error:
         raise ConfigError(f"{path}: the configuration file cannot be read: {error.strerror}") from error
@@ -127,6 +131,18 @@ def read(path: str) -> ConfigFile:
     except iniparser.ParseError as error:
         raise ConfigError(f"{path}:{error.lineno}: {error.msg}: {error.line.strip()}") from error
     return ConfigFile(path, tuple(parser.sections.items()), tuple(parser.assignments))
+
+
+def content(path: str) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        OSError: it cannot be read, or is a FIFO: whoever opens that waits for a writer, and finds nothing at a reload.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ESPIPE, "it is a FIFO, which cannot be read again at a reload", path)
+        return file.read()
 
 
 class Known:
