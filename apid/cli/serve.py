@@ -15,6 +15,7 @@ import setproctitle
 from apid import channel, conf
 from apid.conf.settings import Settings
 from apid.errors import ApidError
+from apid.loggers import logger
 from apid.parent import ownlog, program, upgrade
 from apid.parent.control import Control
 from apid.parent.effects import Effects
@@ -26,7 +27,7 @@ from apid.posix import processes, systemd
 from apid.posix.pidfile import PidFile
 from apid.scoreboard import Scoreboard
 
-LOG = logging.getLogger("apid")
+LOG = logger("apid")
 
 
 def serve(argv: Sequence[str]) -> int:

@@ -14,7 +14,6 @@ The hub also beats: each turn of its clock writes a sign of life into the scoreb
 from __future__ import annotations
 
 import collections
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -26,10 +25,11 @@ from eventlet.hubs import epolls
 
 from apid import scoreboard
 from apid.http.deadlines import Deadlines
+from apid.loggers import logger
 
 select = patcher.original("select")  # monkey_patch takes epoll out of the module
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 BEAT = 0.5
 """Seconds between two beats at most."""

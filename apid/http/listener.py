@@ -16,7 +16,6 @@ Errors of accept never end the loop: what concerns one connection is its own mat
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 import time
 from collections.abc import Callable
@@ -27,8 +26,9 @@ import greenlet
 from apid import scoreboard
 from apid.http.hub import Hub
 from apid.http.pool import Pool
+from apid.loggers import logger
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 STEPS = (0.0005, 0.001, 0.002, 0.004, 0.008)
 """Seconds for which a connection is left to the siblings, looking after each."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -20,11 +19,12 @@ from apid.http.head import Limits
 from apid.http.hub import Hub
 from apid.http.pool import Pool
 from apid.http.response import Date
+from apid.loggers import logger
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 Environ = dict[str, Any]
 App = Callable[..., Any]
@@ -36,7 +36,7 @@ class ErrorStream:
     """`wsgi.errors`: lines that an application writes go to the log."""
 
     def __init__(self) -> None:
-        self._log = logging.getLogger("apid.wsgi.errors")
+        self._log = logger("apid.wsgi.errors")
         self._rest = ""
 
     def write(self, text: str) -> None:

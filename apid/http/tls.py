@@ -10,7 +10,6 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
-import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -26,10 +25,11 @@ from apid.http.interruptions import ClientGone
 from apid.http.refusal import Refusal
 from apid.http.service import Environ, Service
 from apid.http.transport import accepted
+from apid.loggers import logger
 
 _plain_ssl = patcher.original("ssl")
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import selectors
 import socket
 from typing import Any
 
 from apid.errors import BindError
+from apid.loggers import logger
 from apid.posix import sockets
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 VERSION = 1
 LONGEST = 64 * 1024

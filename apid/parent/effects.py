@@ -13,6 +13,7 @@ from typing import NoReturn
 from apid import channel, log
 from apid.conf.settings import Settings
 from apid.errors import ApidError, ConfigError
+from apid.loggers import logger
 from apid.parent import events, ownlog, program
 from apid.parent.control import Control
 from apid.parent.events import Action, Event
@@ -22,7 +23,7 @@ from apid.posix import processes, systemd
 from apid.posix.pidfile import PidFile
 from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard
 
-LOG = logging.getLogger("apid.parent")
+LOG = logger("apid.parent")
 
 Load = Callable[[], Settings]
 RunWorker = Callable[[channel.Ticket], NoReturn]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
 
 from apid.conf.settings import Address, Listener, Settings
+from apid.loggers import logger
 from apid.posix import sockets
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 
 def key_of(listener: str, address: Address) -> str:

@@ -7,7 +7,6 @@ a second to look at their beats.
 
 from __future__ import annotations
 
-import logging
 import selectors
 import signal
 import socket
@@ -18,6 +17,7 @@ import setproctitle
 
 from apid import channel
 from apid.bulletin import Bulletin
+from apid.loggers import logger
 from apid.parent import events, report, upgrade
 from apid.parent.control import Client, Control, Request
 from apid.parent.effects import Effects
@@ -29,7 +29,7 @@ from apid.parent.watch import Watch
 from apid.posix import processes, signals
 from apid.scoreboard import BEAT_NS
 
-LOG = logging.getLogger("apid.parent")
+LOG = logger("apid.parent")
 
 
 class Loop:

@@ -24,11 +24,12 @@ from eventlet import event, greenio, hubs
 from apid import channel, log, scoreboard
 from apid.errors import ApidError, ExitCode
 from apid.http.engine import Engine
+from apid.loggers import logger
 from apid.posix import processes, signals
 from apid.worker.offload import offload
 from apid.worker.status import Status
 
-LOG = logging.getLogger("apid.worker")
+LOG = logger("apid.worker")
 
 SIGNALS = (
     signal.SIGTERM,
