@@ -55,7 +55,7 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
 def finally_flush() -> None:
     """Write out what is buffered; os._exit, which ends a forked child, does not."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):  # None, closed, or whatever else the application has put there
             stream.flush()
 
 
@@ -90,6 +90,9 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
     import eventlet
 
     eventlet.monkey_patch()
+    from apid.worker import loglock
+
+    loglock.install()
     triple = log.identity(ticket.slot, ticket.generation, os.getpid())
     log.setup(settings.log, identity=f"trial gen={ticket.generation} pid={os.getpid()}" if ticket.trial else triple)
     daemon = settings.daemon
