@@ -70,6 +70,9 @@ CELLS = 128
 REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505, 421))}
 """Cells of refused requests by the status code that they were answered with; their sum is in REFUSED."""
 
+ACCESS_LOG_LOST = 64
+"""Behind the room that REFUSALS may take."""
+
 COUNTERS = (
     REQUESTS,
     ACCEPTED,
@@ -87,6 +90,7 @@ COUNTERS = (
     CUT,
     HANDSHAKE_FAILURES,
     WAKEUPS,
+    ACCESS_LOG_LOST,
     *REFUSALS.values(),
 )
 """The cells that only grow: folded into the retired totals at a worker's end."""

@@ -175,13 +175,20 @@ class _Refused:
 class AccessLog:
     """One worker's end of the access log."""
 
-    def __init__(self, target: str, spec: str, schedule: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        target: str,
+        spec: str,
+        schedule: Callable[[float, Callable[[], None]], object],
+        count: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Open the log.
 
         Args:
             target: a path, or `-` for the standard output.
             spec: access_log_format.
             schedule: calls something after some seconds.
+            count: is called with the number of lines that were lost just now.
 
         Raises:
             ConfigError: the file cannot be opened, or the format is wrong.
@@ -189,6 +196,7 @@ class AccessLog:
         self._target = target
         self._format = formatter(spec)
         self._schedule = schedule
+        self._count = count
         self._lines: list[str] = []
         self._size = 0
         self._waiting = False
@@ -233,6 +241,8 @@ class AccessLog:
         self._lines.clear()
         self._size = 0
         lost = self._out.append(data.splitlines(keepends=True))
+        if lost:
+            self._count(lost)
         if lost or self._lost:
             self._tell(lost)
 

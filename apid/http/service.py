@@ -80,7 +80,8 @@ class Shared:
         self.connections: set[Connection] = set()
         self.access_log: AccessLog | None = None
         if settings.access_log != "off":
-            self.access_log = AccessLog(settings.access_log, settings.access_log_format, hub.schedule_call_global)
+            format_, schedule = settings.access_log_format, hub.schedule_call_global
+            self.access_log = AccessLog(settings.access_log, format_, schedule, self._count_lost)
         # A UUID's version and variant bits (RFC 9562 §5.4), so that who validates ids is content.
         high = int.from_bytes(os.urandom(8), "big") & ~0xF000 | 0x4000
         low = int.from_bytes(os.urandom(2), "big") & 0x3FFF | 0x8000
@@ -101,6 +102,9 @@ class Shared:
     def _begin_ids(self) -> None:
         """Formatting a number costs: all but its last octet is done once in 256 times."""
         self._id_begin = f"{self.id_prefix}{self.number >> 8:010x}"
+
+    def _count_lost(self, lines: int) -> None:
+        self.row.cells[scoreboard.ACCESS_LOG_LOST] += lines
 
     def gauge(self) -> None:
         """Write the numbers of the moment."""
