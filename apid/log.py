@@ -4,39 +4,29 @@ A line is `2026-11-20 14:07:46.123 INFO apid.parent worker=2 gen=7 pid=4711 [req
 the process that writes it, or (in the parent) of the worker it is about: `LOG.info("…", extra=about(slot, generation, pid))`.
 A text of several lines, such as a stack, goes into `extra={"block": text}` and follows its line, indented, like a traceback.
 
-Every record is one write(2) to a descriptor opened with O_APPEND, so that lines of several processes never mix. Control
-characters in messages are escaped: what a client sends can neither begin a line nor colour a terminal.
+How records are written, and what happens when they cannot be, is apid.posix.appender's. `setup` attaches handlers to both
+hierarchies of loggers: the daemon's own (apid.loggers) and the standard one, which is the application's.
 
 Plain stdlib, and made anew by `setup` in each worker, so that monkey-patching finds nothing of the parent's to trip over.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import logging.config
-import os
-import posix
-import re
-import time
-from collections.abc import Callable, Iterator
+import stat
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from apid.conf.settings import Log
 from apid.errors import ConfigError
+from apid.logformats import JsonFormatter, LineFormatter, Parts, escape
+from apid.loggers import HIERARCHY, Record, logger
+from apid.posix.appender import Appender
 from apid.posix.journal import Journal
 
 STDERR = 2
-
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    9: "\t",
-    10: "\\n",
-    13: "\\r",
-    0x2028: "\\u2028",
-}
-_OWNED = "apid_owned"
 
 
 class _RequestId:
@@ -61,7 +51,7 @@ def identity(slot: int, generation: int, pid: int) -> str:
 
 
 def setup(settings: Log, *, identity: str, owner: tuple[int, int] | None = None) -> None:
-    """Set up the root logger; whatever an earlier call set up is closed.
+    """Set up the daemon's loggers and the root logger; whatever an earlier call set up is closed.
 
     Args:
         settings: where to and how.
@@ -72,23 +62,32 @@ def setup(settings: Log, *, identity: str, owner: tuple[int, int] | None = None)
         ConfigError: a file cannot be opened, or there is no journal: the old handlers stay. Or log_config_append is wrong: its
             reader closes what there was before it looks, so that is to be tried in a process that can be spared.
     """
-    root = logging.getLogger()
-    context = _Context(identity)
-    before = [handler for handler in root.handlers if hasattr(handler, _OWNED)]
+    before = HIERARCHY.installed
+    trouble = ""
     if settings.log_config_append is not None:
         _file_config(settings.log_config_append)
+        _mirror()
     else:
-        root.addHandler(_handler(settings, owner))
-        root.setLevel(logging.DEBUG if settings.debug else logging.INFO)
-    for handler in before:
-        root.removeHandler(handler)
-        handler.close()
-    for handler in root.handlers:
-        setattr(handler, _OWNED, True)
-    for handler in _all_handlers():
-        for old in [each for each in handler.filters if isinstance(each, _Context)]:
-            handler.removeFilter(old)
-        handler.addFilter(context)
+        handlers, trouble = _handlers(settings, owner, before)
+        level = logging.DEBUG if settings.debug else logging.INFO
+        _clear()
+        for root, handler in zip((HIERARCHY.root, logging.getLogger()), handlers, strict=True):
+            root.addHandler(handler)
+            root.setLevel(level)
+        HIERARCHY.installed = handlers
+    used = {id(getattr(handler, "out", None)) for handler in HIERARCHY.installed}
+    for old in before:
+        if old not in HIERARCHY.installed:
+            for each in _standard():
+                each.removeHandler(old)
+            if id(getattr(old, "out", None)) not in used:
+                old.close()
+    for handler in HIERARCHY.installed:
+        for filter_ in [each for each in handler.filters if isinstance(each, _Context)]:
+            handler.removeFilter(filter_)
+        handler.addFilter(_Context(identity))
+    if trouble:
+        logger("apid.log").error("%s; the file that is open stays in use", trouble)
 
 
 def reopen() -> None:
@@ -98,43 +97,45 @@ def reopen() -> None:
         ConfigError: a file cannot be opened; its old descriptor stays in use. The others are done all the same.
     """
     errors = []
-    for handler in _all_handlers():
+    for target in {id(each): each for each in map(_reopened, _all_handlers())}.values():
         try:
-            if isinstance(handler, _FileHandler):
-                handler.reopen()
-            elif isinstance(handler, logging.FileHandler):  # of log_config_append
-                old = handler.setStream(handler._open())  # noqa: SLF001 - documented, and the only way to open its file
-                if old is not None:
-                    old.close()
+            if isinstance(target, Appender):
+                target.reopen()
+            elif isinstance(target, logging.FileHandler):  # of log_config_append, or the application's
+                _reopen_file(target)
         except OSError as error:
             errors.append(f"the log file {error.filename} cannot be opened: {error.strerror}")
     if errors:
         raise ConfigError("; ".join(errors))
 
 
-def escape(text: str) -> str:
-    """Return the text with control characters as escapes, so that it is one line."""
-    return text.translate(_CONTROL)
-
-
-def _handler(settings: Log, owner: tuple[int, int] | None) -> logging.Handler:
-    handler: logging.Handler
+def _handlers(
+    settings: Log, owner: tuple[int, int] | None, before: Iterable[logging.Handler]
+) -> tuple[list[logging.Handler], str]:
+    """Make two handlers with one output: the daemon's, and one that the application may change. Returns the trouble, too."""
     if settings.use_journal:
         try:
-            return _JournalHandler()
+            # A worker that takes a dead one's place while journald restarts goes on without it.
+            journal = Journal(probe=not any(isinstance(old, _JournalHandler) for old in before))
         except OSError as error:
             raise ConfigError(
                 f"use_journal: the journal cannot be reached at {error.filename}: {error.strerror}"
             ) from error
-    if settings.log_file is None:
-        handler = _DescriptorHandler(STDERR)
-    else:
-        try:
-            handler = _FileHandler(settings.log_file, owner)
-        except OSError as error:
-            raise ConfigError(f"the log file {settings.log_file} cannot be opened: {error.strerror}") from error
-    handler.setFormatter(_JsonFormatter() if settings.use_json else _LineFormatter())
-    return handler
+        instead = Appender(STDERR)
+        return [_JournalHandler(journal, instead), _JournalHandler(journal, instead)], ""
+    target = STDERR if settings.log_file is None else settings.log_file
+    trouble = ""
+    try:
+        out = Appender(target, owner=owner)
+    except OSError as error:
+        trouble = f"the log file {target} cannot be opened: {error.strerror}"
+        # A worker has inherited the open file of the parent: no log file, however broken, keeps it from serving.
+        outs = [old.out for old in before if isinstance(old, _Handler) and old.out.target == target]
+        if not outs or outs[0].closed:
+            raise ConfigError(trouble) from error
+        out = outs[0]
+    formatter = JsonFormatter() if settings.use_json else LineFormatter()
+    return [_Handler(out, formatter), _Handler(out, formatter)], trouble
 
 
 def _file_config(path: str) -> None:
@@ -145,13 +146,46 @@ def _file_config(path: str) -> None:
         raise ConfigError(f"log_config_append: {path}: {type(cause).__name__}: {cause}") from error
 
 
-def _all_handlers() -> Iterator[logging.Handler]:
-    seen: set[int] = set()
-    for logger in [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]:
-        for handler in getattr(logger, "handlers", ()):
-            if id(handler) not in seen:
-                seen.add(id(handler))
-                yield handler
+def _clear() -> None:
+    for each in HIERARCHY.loggers():
+        each.handlers.clear()
+        each.propagate = True
+        each.setLevel(logging.NOTSET)
+
+
+def _mirror() -> None:
+    """Give the daemon's loggers the levels and handlers that log_config_append has given to the standard ones."""
+    _clear()
+    for theirs in _standard():
+        if theirs.name.partition(".")[0] in ("root", "apid"):
+            ours = logger(theirs.name) if theirs.name != "root" else HIERARCHY.root
+            ours.handlers[:] = theirs.handlers
+            ours.propagate = theirs.propagate
+            ours.setLevel(theirs.level)
+    HIERARCHY.installed = _all_handlers()
+
+
+def _standard() -> list[logging.Logger]:
+    known = list(logging.Logger.manager.loggerDict.values())
+    return [logging.getLogger(), *(each for each in known if isinstance(each, logging.Logger))]
+
+
+def _all_handlers() -> list[logging.Handler]:
+    found = [each.handlers for each in (*_standard(), *HIERARCHY.loggers())]
+    return list({id(handler): handler for handlers in found for handler in handlers}.values())
+
+
+def _reopened(handler: logging.Handler) -> Appender | logging.Handler:
+    return handler.out if isinstance(handler, _Handler | _JournalHandler) else handler
+
+
+def _reopen_file(handler: logging.FileHandler) -> None:
+    path = Path(handler.baseFilename)
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        return  # a FIFO is not rotated, and the handler's way to open it may wait for its reader
+    old = handler.setStream(handler._open())  # noqa: SLF001 - documented, and the only way to open its file
+    if old is not None:
+        old.close()
 
 
 class _Context(logging.Filter):
@@ -169,147 +203,117 @@ class _Context(logging.Filter):
         return True
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Parts:
-    """What the formats have in common."""
+class _Unlocked(logging.Handler):
+    """A handler whose output needs no lock of logging's.
 
-    identity: str
-    request_id: str
-    message: str
-    block: str
-
-    @classmethod
-    def of(cls, record: logging.LogRecord) -> _Parts:
-        blocks = [str(getattr(record, "block", "") or "")]
-        if record.exc_info:
-            blocks.append(logging.Formatter().formatException(record.exc_info))
-        if record.stack_info:
-            blocks.append(record.stack_info)
-        block = "\n".join(text.strip("\n") for text in blocks if text)
-        return cls(
-            getattr(record, "identity", ""), getattr(record, "request_id", None) or "", record.getMessage(), block
-        )
-
-    @property
-    def fields(self) -> dict[str, int | str]:
-        """`worker=2 gen=7` as a dict with ints."""
-        pairs = re.findall(r"(\w+)=(\S+)", self.identity)
-        return {key: int(value) if value.isdigit() else value for key, value in pairs}
-
-
-class _LineFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        parts = _Parts.of(record)
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        words = [f"{moment}.{int(record.msecs):03d}", record.levelname, record.name, parts.identity]
-        if parts.request_id:
-            words.append(f"[{parts.request_id}]")
-        line = escape(" ".join(word for word in [*words, parts.message] if word))
-        return "\n".join([line, *(f"  {escape(text)}" for text in parts.block.splitlines())])
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        parts = _Parts.of(record)
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        entry: dict[str, Any] = {
-            "time": f"{moment}.{int(record.msecs):03d}Z",
-            "level": record.levelname,
-            "logger": record.name,
-        }
-        entry |= parts.fields
-        if parts.request_id:
-            entry["request_id"] = parts.request_id
-        entry["message"] = parts.message
-        if parts.block:
-            entry["block"] = parts.block
-        return json.dumps(entry, ensure_ascii=True)
-
-
-class _DescriptorHandler(logging.Handler):
-    """One write(2) a record.
-
-    By posix.write: monkey-patching replaces os.write by one that switches green threads first, which fails in the hub and as soon
-    as two of them log at a time (eventlet.green.os, unless the descriptor is a regular file).
+    After monkey-patching that lock is green: a native thread that takes it leaves everybody waiting (eventlet cannot switch to
+    another thread), and the hub, which logs too, must not wait.
     """
 
-    def __init__(self, fd: int) -> None:
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Format and write the record; 3.12 and later: filters may replace it."""
+        found: bool | logging.LogRecord = self.filter(record)
+        if found:
+            self.emit(found if isinstance(found, logging.LogRecord) else record)
+        return bool(found)
+
+
+class _Handler(_Unlocked):
+    """Lines of text or JSON, to a file or the standard error."""
+
+    def __init__(self, out: Appender, formatter: logging.Formatter) -> None:
         super().__init__()
-        self._fd = fd
-        self._lost = 0
+        self.out = out
+        self.setFormatter(formatter)
+        self._own = formatter  # the application may set another one
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
-            if self._lost:
-                data = f"{self._lost} lines of the log were lost here: nobody read it\n".encode() + data
-            while data:  # once, unless a disk or a pipe is full
-                data = data[posix.write(self._fd, data) :]
-            self._lost = 0
-        except BlockingIOError:  # a pipe that somebody made non-blocking is full; waiting would stop the whole worker
-            self._lost += 1
+            text = self.format(record)
         except Exception:  # noqa: BLE001 - logging's own rule: a log line never breaks its caller
-            self.handleError(record)
-
-
-class _FileHandler(_DescriptorHandler):
-    def __init__(self, path: str, owner: tuple[int, int] | None) -> None:
-        self._path = path
-        self._owner = owner
-        super().__init__(self._open())
-
-    def reopen(self) -> None:
-        """Put a new open file description under the same number: at every moment a write finds one of the two."""
-        fresh = self._open()
-        try:
-            os.dup2(fresh, self._fd, inheritable=False)
-        finally:
-            os.close(fresh)
+            text = self._own.format(_unformatted(record, self.filters))
+        self.out.append([_octets(text)], self._notice)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Close the output, which the next record opens again: dictConfig closes handlers that stay attached."""
+        self.out.close()
         super().close()
 
-    def _open(self) -> int:
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        if self._owner is not None and os.geteuid() == 0 and Path(self._path).is_file():
-            os.fchown(fd, *self._owner)
-        return fd
+    def _notice(self, lost: int, reason: str) -> bytes:
+        text = "%d lines of the log were lost here: %s"
+        record = Record("apid.log", logging.WARNING, __file__, 0, text, (lost, reason), None)
+        for each in self.filters:
+            if isinstance(each, _Context):
+                each.filter(record)
+        record.request_id = None
+        return _octets(self._own.format(record))
 
 
-class _JournalHandler(logging.Handler):
-    """Records as datagrams of journald's native protocol."""
+def _octets(text: str) -> bytes:
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def _unformatted(record: logging.LogRecord, filters: Iterable[object]) -> logging.LogRecord:
+    """Make the record that stands for one which cannot be formatted, such as `LOG.info("%d", "x")`."""
+    what = record.msg if isinstance(record.msg, str) else type(record.msg)
+    text, where = "a line of the log cannot be formatted: %.200r", (record.pathname, record.lineno)
+    made = Record(record.name, logging.ERROR, *where, text, (what,), sys.exc_info())
+    for each in filters:
+        if isinstance(each, _Context):
+            each.filter(made)
+    return made
+
+
+class _JournalHandler(_Unlocked):
+    """Records as datagrams of journald's native protocol; on the standard error those that journald does not take."""
 
     _PRIORITY = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal, instead: Appender) -> None:
         super().__init__()
-        self._journal = Journal()
+        self._journal = journal
+        self.out = instead
+        self._missed = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            parts = _Parts.of(record)
-            fields = {
-                "MESSAGE": "\n".join(text for text in (escape(parts.message), parts.block) if text),
-                "PRIORITY": str(next((number for level, number in self._PRIORITY if record.levelno >= level), 7)),
-                "SYSLOG_IDENTIFIER": "apid",
-                "LOGGER": record.name,
-                "CODE_FILE": record.pathname,
-                "CODE_LINE": str(record.lineno),
-                "CODE_FUNC": record.funcName or "",
-            }
-            fields |= {f"APID_{key.upper()}": str(value) for key, value in parts.fields.items()}
-            if parts.request_id:
-                fields["APID_REQUEST_ID"] = parts.request_id
-            self._journal.send(fields)
-        except OSError as error:
-            line = f"apid: the journal takes no lines ({error}): {escape(record.getMessage())}\n"
-            posix.write(STDERR, line.encode("utf-8", "backslashreplace"))
+            fields = self._fields(record)
         except Exception:  # noqa: BLE001 - logging's own rule: a log line never breaks its caller
-            self.handleError(record)
+            fields = self._fields(_unformatted(record, self.filters))
+        try:
+            self._journal.send(fields)
+            if self._missed:
+                text = (
+                    f"{self._missed} lines did not reach the journal; they are on the standard error, if it took them"
+                )
+                self._journal.send({"MESSAGE": text, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "apid"})
+                self._missed = 0
+        except OSError as error:
+            self._missed += 1
+            line = f"apid: the journal takes no lines ({error}): {fields['MESSAGE']}"
+            self.out.append([_octets(line)], lambda lost, reason: _octets(f"apid: {lost} lines are lost: {reason}"))
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, str]:
+        parts = Parts.of(record)
+        fields = {
+            "MESSAGE": "\n".join(escape(text) for text in (parts.message, *parts.block.splitlines()) if text),
+            "PRIORITY": str(next((number for level, number in self._PRIORITY if record.levelno >= level), 7)),
+            "SYSLOG_IDENTIFIER": "apid",
+            "LOGGER": record.name,
+            "CODE_FILE": record.pathname,
+            "CODE_LINE": str(record.lineno),
+            "CODE_FUNC": record.funcName or "",
+        }
+        fields |= {f"APID_{key.upper()}": str(value) for key, value in parts.fields.items()}
+        if parts.request_id:
+            fields["APID_REQUEST_ID"] = parts.request_id
+        return fields
 
     def close(self) -> None:
+        """Close both outputs, which the next record opens again."""
         self._journal.close()
+        self.out.close()
         super().close()

@@ -71,6 +71,9 @@ CELLS = 128
 REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505, 421))}
 """Cells of the answers that the engine made itself, by status code; their sum is in REFUSED."""
 
+ACCESS_LOG_LOST = 64
+"""Behind the room that REFUSALS may take."""
+
 COUNTERS = (
     REQUESTS,
     ACCEPTED,
@@ -88,6 +91,7 @@ COUNTERS = (
     CUT,
     HANDSHAKE_FAILURES,
     WAKEUPS,
+    ACCESS_LOG_LOST,
     *REFUSALS.values(),
 )
 """The cells that only grow: folded into the retired totals at a worker's end."""

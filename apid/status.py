@@ -37,6 +37,7 @@ TOTALS = {
     "accept_pauses": scoreboard.ACCEPT_PAUSES,
     "handshake_failures": scoreboard.HANDSHAKE_FAILURES,
     "wakeups": scoreboard.WAKEUPS,
+    "access_log_lost": scoreboard.ACCESS_LOG_LOST,
 }
 """Name in `totals` -> cell."""
 

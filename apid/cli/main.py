@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -15,6 +16,7 @@ OURS = r"(apid|eventlet|greenlet|paste|webob|routes|repoze|oslo_config|stevedore
 
 def apid() -> int:
     """Serve, or check the configuration; the console script `apid`."""
+    _complete_standard_streams()
     return _guarded("apid", _apid)
 
 
@@ -42,6 +44,16 @@ def _apidctl() -> int:
 
     argv = sys.argv[1:]
     return ExitCode.OK if plugins.run(argv) else ctl.main(argv)
+
+
+def _complete_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed: a socket that got its number would receive what programs print."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end
 
 
 def _guarded(name: str, program: Callable[[], int]) -> int:

@@ -16,6 +16,7 @@ import setproctitle
 from apid import channel, conf
 from apid.conf.settings import Settings
 from apid.errors import ApidError
+from apid.loggers import logger
 from apid.parent import ownlog, program, upgrade
 from apid.parent.effects import Effects
 from apid.parent.events import Prepare
@@ -26,7 +27,7 @@ from apid.parent.reservation import Holdings, Reservation
 from apid.posix import processes, systemd
 from apid.scoreboard import Scoreboard
 
-LOG = logging.getLogger("apid")
+LOG = logger("apid")
 
 
 def serve(argv: Sequence[str]) -> int:

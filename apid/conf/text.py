@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import os
 import re
+import stat
 import unicodedata
-from pathlib import Path
 
 _OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # that of UTF-32 begins as that of UTF-16
 _KEY = re.compile(r"\[.*|[^=:]*")
@@ -20,6 +22,18 @@ class TextError(ValueError):
         self.reason = reason
 
 
+def content(path: str) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        OSError: it cannot be read, or is a FIFO: whoever opens that waits for a writer, and finds nothing at a reload.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ESPIPE, "it is a FIFO, which cannot be read again at a reload", path)
+        return file.read()
+
+
 def read(path: str) -> str:
     """Return what a file in ini format holds, with line ends as in Python's text files.
 
@@ -27,7 +41,7 @@ def read(path: str) -> str:
         OSError: it cannot be read.
         TextError: it is not UTF-8, or an invisible character stands in it before a value.
     """
-    data = Path(path).read_bytes()
+    data = content(path)
     if data.startswith(_OTHER_MARKS):
         raise TextError(1, "the file is UTF-16 or UTF-32: save it as UTF-8")
     if data.startswith(codecs.BOM_UTF8):

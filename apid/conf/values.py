@@ -17,7 +17,7 @@ from apid.conf.command_line import CommandLine, Name, flag
 from apid.conf.files import Assignment, ConfigFile, Known, names_of
 from apid.conf.opts import DEFAULT, groups
 from apid.conf.settings import Address
-from apid.conf.text import show
+from apid.conf.text import content, show
 from apid.conf.types import Bind, FilePath, check_unix_path, spell
 from apid.errors import ConfigError
 
@@ -75,8 +75,7 @@ class Value:
     def check_readable(self) -> None:
         """Raise the error where this names a file that cannot be read."""
         try:
-            with open(self.value, "rb") as file:
-                file.read(1)
+            content(self.value)
         except OSError as error:
             raise self.error(f"{self.value} cannot be read: {error.strerror}") from None
 

@@ -1,17 +1,15 @@
 """The access log: one line a request, buffered, written whole.
 
-Several workers append to one file: each write(2) to a descriptor opened with O_APPEND holds whole lines, so none is split. What
-is in the buffer is written after at most `FLUSH` seconds, at `BUFFER` octets, at reopen and at the end.
+Several workers append to one file, by apid.posix.appender. What is in the buffer is written after at most `FLUSH` seconds, at
+`BUFFER` octets, at reopen and at the end. Lines that cannot be written are lost, and the daemon's log says how many.
 
 A line cannot be forged from a request: what comes from a client is escaped (control characters, quotes, backslashes).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import posix
 import re
 import time
 from collections.abc import Callable
@@ -19,14 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 from apid.errors import ConfigError
 from apid.http.response import MONTHS
+from apid.loggers import logger
+from apid.posix.appender import Appender
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
     from apid.http.exchange import Exchange
     from apid.http.refusal import Refusal
 
+LOG = logger(__name__)
+
 FLUSH = 0.5
 BUFFER = 60000
+
+TELL = 10.0
+"""Seconds at least between two lines of the daemon's log that say that lines are lost here, and between two that they were."""
+
+STDOUT = 1
 
 DEFAULT = (
     '%(client_ip)s - %(user)s [%(date_time)s] "%(request_line)s"'
@@ -36,7 +43,7 @@ DEFAULT = (
 STDOUT = 1
 
 _FIELD = re.compile(r"%\((\w+)\)([#0\- +]*\d*(?:\.\d+)?[a-zA-Z])|(%%)|%")
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\\u2028\u2029\ud800-\udfff]')
 
 
 def escape(text: str) -> str:
@@ -45,7 +52,12 @@ def escape(text: str) -> str:
     >>> escape('a"b\r\n')
     'a\\x22b\\x0d\\x0a'
     """
-    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", text) if _UNSAFE.search(text) else text
+    return _UNSAFE.sub(_escape, text) if _UNSAFE.search(text) else text
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 class _Clock:
@@ -170,13 +182,20 @@ class _Refused:
 class AccessLog:
     """One worker's end of the access log."""
 
-    def __init__(self, target: str, spec: str, schedule: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        target: str,
+        spec: str,
+        schedule: Callable[[float, Callable[[], None]], object],
+        count: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Open the log.
 
         Args:
             target: a path, or `-` for the standard output.
             spec: access_log_format.
             schedule: calls something after some seconds.
+            count: is called with the number of lines that were lost just now.
 
         Raises:
             ConfigError: the file cannot be opened, or the format is wrong.
@@ -184,18 +203,16 @@ class AccessLog:
         self._target = target
         self._format = formatter(spec)
         self._schedule = schedule
+        self._count = count
         self._lines: list[str] = []
         self._size = 0
         self._waiting = False
-        self._fd = self._open()
-
-    def _open(self) -> int:
+        self._lost = 0
+        self._failing_told = self._healed_told = -TELL
         try:
-            if self._target == "-":
-                return os.dup(STDOUT)  # sys.stdout is the application's to replace or close
-            return os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._out = Appender(STDOUT if target == "-" else target, 0o644)
         except OSError as error:
-            raise ConfigError(f"access_log {self._target}: {error.strerror}") from error
+            raise ConfigError(f"access_log {target}: {error.strerror}") from error
 
     def request(self, exchange: Exchange | _Refused) -> None:
         """Note a request that is over."""
@@ -230,12 +247,23 @@ class AccessLog:
         data = ("\n".join(self._lines) + "\n").encode("utf-8", "backslashreplace")
         self._lines.clear()
         self._size = 0
-        view = memoryview(data)
-        # A full disk loses lines, not requests: there is nobody to tell but the log that cannot be written. By posix.write, for
-        # eventlet's os.write switches green threads first unless this is a regular file, which a hub's timer must not.
-        with contextlib.suppress(OSError):
-            while view:
-                view = view[posix.write(self._fd, view) :]
+        lost = self._out.append(data.splitlines(keepends=True))
+        if lost:
+            self._count(lost)
+        if lost or self._lost:
+            self._tell(lost)
+
+    def _tell(self, lost: int) -> None:
+        """Say in the daemon's log what is lost, rarely while it lasts, and how much it was in all once it is over."""
+        now = time.monotonic()
+        self._lost += lost
+        if lost and now >= self._failing_told + TELL:
+            self._failing_told = now
+            LOG.error("access_log %s: lines are lost: %s; %d so far", self._target, self._out.reason, self._lost)
+        elif not lost and now >= self._healed_told + TELL:
+            self._healed_told = now
+            LOG.error("access_log %s: %d lines were lost: %s", self._target, self._lost, self._out.reason)
+            self._lost = 0
 
     def reopen(self) -> None:
         """Write what is buffered to the old file and go on with the one that now has the name.
@@ -244,16 +272,20 @@ class AccessLog:
             ConfigError: it cannot be opened; the old one stays.
         """
         self.flush()
-        fd = self._open()
-        os.dup2(fd, self._fd, inheritable=False)
-        os.close(fd)
+        try:
+            self._out.reopen()
+        except OSError as error:
+            raise ConfigError(f"access_log {self._target}: {error.strerror}") from error
 
     def forget(self) -> None:
         """In a forked child: drop the buffer, which the worker will write, and close the descriptor."""
         self._lines.clear()
-        os.close(self._fd)
+        self._out.close()
 
     def close(self) -> None:
         """Write what is buffered; the log is over."""
         self.flush()
-        os.close(self._fd)
+        if self._lost:
+            self._healed_told = -TELL
+            self._tell(0)
+        self._out.close()

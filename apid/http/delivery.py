@@ -7,7 +7,6 @@ it ends exchange.py's, which builds on this.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,12 +15,13 @@ import eventlet.wsgi
 
 from apid.http.file_wrapper import FileWrapper
 from apid.http.response import LAST_CHUNK, ResponseHead, chunk
+from apid.loggers import logger
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
     from apid.http.input import Input
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 

@@ -15,7 +15,6 @@ How a drain goes, in the order of what it does:
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -34,8 +33,9 @@ from apid.http.listener import Listener
 from apid.http.phase import Phase
 from apid.http.pool import Pool
 from apid.http.service import Service, Shared
+from apid.loggers import logger
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 LOOK = 0.02
 """Seconds between two looks whether a drain is over."""

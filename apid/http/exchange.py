@@ -6,7 +6,6 @@ the request's id, and a client sees a fault without details (S6, S7).
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +19,9 @@ from apid.http.input import ContentInput, Input
 from apid.http.interruptions import ClientGone, ClientSlow, Cut, RequestTimeout
 from apid.http.response import ResponseError
 from apid.http.transport import TURN
+from apid.loggers import logger
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 # Looked up once: in a request's path each is worth a thirtieth of a microsecond.
 _REQUESTS, _BYTES_OUT, _LATENCY_SUM_US = scoreboard.REQUESTS, scoreboard.BYTES_OUT, scoreboard.LATENCY_SUM_US

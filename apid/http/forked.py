@@ -7,12 +7,13 @@ not continue as a worker. A child that ends by exec, by os._exit or as a multipr
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from typing import NoReturn
 
-LOG = logging.getLogger(__name__)
+from apid.loggers import logger
+
+LOG = logger(__name__)
 
 
 def leave(error: BaseException | None) -> NoReturn:

@@ -34,12 +34,13 @@ from apid import scoreboard
 from apid.errors import ExitCode
 from apid.http import forked
 from apid.http.deadlines import Deadlines
+from apid.loggers import logger
 
 select = patcher.original("select")  # monkey_patch takes epoll out of the module
 _sleep = patcher.original("time").sleep
 _use_hub = eventlet.hubs.use_hub
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 BEAT = 0.5
 """Seconds between two beats at most."""

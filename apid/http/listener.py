@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import socket
 import time
 from collections.abc import Callable
@@ -28,9 +27,10 @@ import greenlet
 from apid import scoreboard
 from apid.http.hub import Hub
 from apid.http.pool import Pool
+from apid.loggers import logger
 from apid.posix import sockets
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 STEPS = (0.0005, 0.001, 0.002, 0.004, 0.008)
 """Seconds for which a connection is left to the siblings, looking after each."""

@@ -8,7 +8,6 @@ takes the next, of whatever connection, so that at a high rate no stack is made 
 from __future__ import annotations
 
 import collections
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,8 +16,9 @@ from eventlet import greenthread
 
 from apid.http import forked
 from apid.http.hub import Hub
+from apid.loggers import logger
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 SPARE = 100
 """Idle green threads that are kept; each has a stack of about 10 KiB."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -21,11 +20,12 @@ from apid.http.hub import Hub
 from apid.http.pool import Pool
 from apid.http.response import Date
 from apid.http.unfinished import Unfinished
+from apid.loggers import logger
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 Environ = dict[str, Any]
 App = Callable[..., Any]
@@ -37,7 +37,7 @@ class ErrorStream:
     """`wsgi.errors`: lines that an application writes go to the log."""
 
     def __init__(self) -> None:
-        self._log = logging.getLogger("apid.wsgi.errors")
+        self._log = logger("apid.wsgi.errors")
         self._rest = ""
 
     def write(self, text: str) -> None:
@@ -82,7 +82,8 @@ class Shared:
         self.unfinished = Unfinished()
         self.access_log: AccessLog | None = None
         if settings.access_log != "off":
-            self.access_log = AccessLog(settings.access_log, settings.access_log_format, hub.schedule_call_global)
+            format_, schedule = settings.access_log_format, hub.schedule_call_global
+            self.access_log = AccessLog(settings.access_log, format_, schedule, self._count_lost)
         # A UUID's version and variant bits (RFC 9562 §5.4), so that who validates ids is content.
         high = int.from_bytes(os.urandom(8), "big") & ~0xF000 | 0x4000
         low = int.from_bytes(os.urandom(2), "big") & 0x3FFF | 0x8000
@@ -103,6 +104,9 @@ class Shared:
     def _begin_ids(self) -> None:
         """Formatting a number costs: all but its last octet is done once in 256 times."""
         self._id_begin = f"{self.id_prefix}{self.number >> 8:010x}"
+
+    def _count_lost(self, lines: int) -> None:
+        self.row.cells[scoreboard.ACCESS_LOG_LOST] += lines
 
     def gauge(self) -> None:
         """Write the numbers of the moment."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
-import logging
 import socket
 import ssl
 import time
@@ -28,10 +27,11 @@ from apid.http.phase import Phase
 from apid.http.refusal import Refusal
 from apid.http.service import Environ, Service
 from apid.http.transport import accepted
+from apid.loggers import logger
 
 _plain_ssl = patcher.original("ssl")
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

@@ -8,14 +8,15 @@ needs two round trips.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING
+
+from apid.loggers import logger
 
 if TYPE_CHECKING:
     from apid.http.connection import Connection
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 MOST = 1000
 """Connections; 40 to 75 MB where all are as large as they can be."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import selectors
 import socket
@@ -23,9 +22,10 @@ import time
 from typing import Any
 
 from apid.errors import BindError
+from apid.loggers import logger
 from apid.posix import sockets
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 VERSION = 1
 LONGEST = 64 * 1024

@@ -13,6 +13,7 @@ from typing import NoReturn
 from apid import channel, log
 from apid.conf.settings import Settings
 from apid.errors import ApidError, ConfigError
+from apid.loggers import logger
 from apid.parent import events, ownlog, program
 from apid.parent.events import Action, Cause, Event
 from apid.parent.listeners import Listeners, Places
@@ -21,7 +22,7 @@ from apid.parent.stacks import STACKS, Stacks
 from apid.posix import processes, systemd
 from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard, in_words
 
-LOG = logging.getLogger("apid.parent")
+LOG = logger("apid.parent")
 
 Load = Callable[[], Settings]
 RunWorker = Callable[[channel.Ticket], NoReturn]

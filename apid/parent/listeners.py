@@ -15,16 +15,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import logging
 import os
 import socket
 from collections.abc import Iterable
 
 from apid.conf.settings import Address, Daemon, Listener, Settings
 from apid.errors import BindError
+from apid.loggers import logger
 from apid.posix import accept_queue, sockets
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 Places = dict[str, dict[str, str]]
 """Of a generation, by listener name: the key of each socket, and where it really listens in the spelling of the option bind."""

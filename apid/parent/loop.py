@@ -10,7 +10,6 @@ a second to look at their beats.
 from __future__ import annotations
 
 import itertools
-import logging
 import selectors
 import signal
 import socket
@@ -21,6 +20,7 @@ import setproctitle
 
 from apid import channel
 from apid.bulletin import Bulletin
+from apid.loggers import logger
 from apid.parent import events, report, upgrade
 from apid.parent.control import ACCEPTS_A_TURN, Client, Control, Request
 from apid.parent.effects import Effects
@@ -32,7 +32,7 @@ from apid.parent.watch import Watch
 from apid.posix import processes, signals
 from apid.scoreboard import BEAT_NS
 
-LOG = logging.getLogger("apid.parent")
+LOG = logger("apid.parent")
 
 MESSAGES_A_TURN = 16
 """Of one child. A worker says a few words in its life; one that floods the parent waits like everybody else."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from apid import log
 from apid.conf import identity
 from apid.conf.settings import Settings
 from apid.errors import ApidError
+from apid.loggers import logger
 from apid.parent.events import LogsReopened
 
-LOG = logging.getLogger("apid.parent")
+LOG = logger("apid.parent")
 
 
 def set_up(settings: Settings) -> None:

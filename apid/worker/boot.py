@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
-import logging
 import os
 import socket
 import sys
@@ -28,9 +27,10 @@ import setproctitle
 from apid import channel, log
 from apid.conf import identity
 from apid.errors import ApidError, ExitCode, PipelineError
+from apid.loggers import logger
 from apid.posix import processes, sockets
 
-LOG = logging.getLogger("apid.worker")
+LOG = logger("apid.worker")
 
 
 def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoReturn:
@@ -129,6 +129,9 @@ def prepare(ticket: channel.Ticket) -> None:
     import eventlet
 
     eventlet.monkey_patch()
+    from apid.worker import loglock
+
+    loglock.install()
     triple = log.identity(ticket.slot, ticket.generation, os.getpid())
     log.setup(settings.log, identity=f"trial gen={ticket.generation} pid={os.getpid()}" if ticket.trial else triple)
     daemon = settings.daemon

@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
-import logging
 import os
 import sys
 import threading
@@ -24,7 +23,9 @@ import eventlet
 import greenlet
 from eventlet import patcher
 
-LOG = logging.getLogger("apid.worker")
+from apid.loggers import logger
+
+LOG = logger("apid.worker")
 
 native = patcher.original("threading")
 _sleep = patcher.original("time").sleep

@@ -24,13 +24,14 @@ from eventlet import event, hubs
 from apid import channel, log, scoreboard
 from apid.errors import ApidError, ExitCode
 from apid.http.engine import Engine
+from apid.loggers import logger
 from apid.posix import processes, signals
 from apid.worker import ending
 from apid.worker.offload import offload
 from apid.worker.shield import LOOK, Shield
 from apid.worker.status import Status
 
-LOG = logging.getLogger("apid.worker")
+LOG = logger("apid.worker")
 
 TIMERS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import re
 import types
@@ -24,8 +23,9 @@ from paste.deploy import loadwsgi
 
 from apid.conf import text
 from apid.errors import PipelineError
+from apid.loggers import logger
 
-LOG = logging.getLogger(__name__)
+LOG = logger(__name__)
 
 _SECTION_LINE = re.compile(r"\[([^]]+)\]")
 

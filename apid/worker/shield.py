@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 
+from apid.loggers import logger
 from apid.posix import signals
 
-LOG = logging.getLogger("apid.worker")
+LOG = logger("apid.worker")
 
 LOOK = 0.5
 """Seconds between two checks."""

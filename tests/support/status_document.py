@@ -83,6 +83,7 @@ def document(workers: list[dict[str, Any]] | None = None, **changed: Any) -> dic
             "accept_pauses": 1,
             "handshake_failures": 0,
             "wakeups": 110,
+            "access_log_lost": 0,
         },
         "refusals": {"400": 2, "431": 1},
         "latency": {"sum": 7.5, "buckets": [[1024, 2700], [2048, 270], [65536, 29], [67_108_864, 1]]},

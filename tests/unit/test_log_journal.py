@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -74,3 +75,46 @@ def test_a_journal_that_goes_away_costs_no_line(journal, tmp_path, capfd):
 
 def test_encode():
     assert encode({"A": "b", "C": ""}) == b"A=b\nC=\n"
+
+
+def test_a_journal_that_has_stopped_does_not_stop_who_logs(journal, capfd):
+    """Its queue (net.unix.max_dgram_qlen) is full; lines go to the standard error, and it is told how many when it is back."""
+    log.setup(Log(use_journal=True), identity="pid=1")
+    for number in range(1000):
+        LOG.error("line %d", number)
+    missed = capfd.readouterr().err.count("the journal takes no lines")
+    journal.settimeout(0)
+    messages = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            messages.append(journal.recv(65536).split(b"\n")[0])
+    assert missed > 0
+    assert messages == [b"MESSAGE=line %d" % number for number in range(1000 - missed)]
+    LOG.error("back")
+    assert journal.recv(4096).startswith(b"MESSAGE=back\n")
+    assert journal.recv(4096).startswith(b"MESSAGE=%d lines did not reach the journal" % missed)
+
+
+def test_a_worker_boots_while_the_journal_restarts(journal, tmp_path, capfd):
+    log.setup(Log(use_journal=True), identity="pid=1")  # the parent's, which the worker inherits
+    journal.close()
+    (tmp_path / "journal").unlink()
+    log.setup(Log(use_journal=True), identity=log.identity(0, 1, 2))
+    LOG.error("ready")
+    assert "ready" in capfd.readouterr().err
+
+
+def test_a_default_timeout_of_the_application_does_not_reach_the_journal(journal):
+    socket.setdefaulttimeout(0.001)
+    try:
+        log.setup(Log(use_journal=True), identity="pid=1")
+        LOG.error("line")
+    finally:
+        socket.setdefaulttimeout(None)
+    assert journal.recv(4096).startswith(b"MESSAGE=line\n")
+
+
+def test_control_characters_of_a_block_are_escaped(journal):
+    log.setup(Log(use_journal=True), identity="pid=1")
+    LOG.error("a", extra={"block": "b\x1b[31m\n\nc\x00"})
+    assert b"a\nb\\x1b[31m\nc\\x00" in journal.recv(65536)

@@ -31,6 +31,7 @@ _TOTALS = (
     ("apid_http_cut_requests", "cut", "Requests that a drain's deadline or a stop now cut."),
     ("apid_accept_pauses", "accept_pauses", "Pauses of accepting because descriptors or memory had run out."),
     ("apid_accept_wakeups", "wakeups", "Wake-ups of workers for a listening socket."),
+    ("apid_access_log_lost_lines", "access_log_lost", "Lines of the access log that could not be written."),
     ("apid_tls_handshake_failures", "handshake_failures", "TLS handshakes that failed."),
 )
 

@@ -119,3 +119,9 @@ def test_several_writers_split_no_line(tmp_path):
     assert set(lines) == {str(number) * 200 for number in range(4)}
     for one in logs:
         one.close()
+
+
+def test_what_the_application_puts_into_its_environ_stays_on_one_line(exchange):
+    exchange.environ["HTTP_X_USER_ID"] = "a\u2028b\udcff\x85\n"
+    assert access_log.formatter("%(user)s")(exchange) == "a\\u2028b\\udcff\\x85\\x0a"
+    assert json.loads(access_log.formatter("json")(exchange))["user"] == "a\\u2028b\\udcff\\x85\\x0a"
