@@ -68,7 +68,7 @@ class SignalSocket:
             signums: the signals; `hold` keeps them.
             spare: further signals that are delivered unless other code has a handler for them.
         """
-        # Of the C type: in a worker socket.socket is eventlet's class, or the application's.
+        # Of the C type: in a worker the class around it is eventlet's, or the application's.
         self._read, self._write = _socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)

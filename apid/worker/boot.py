@@ -28,7 +28,7 @@ from apid import channel, log
 from apid.conf import identity
 from apid.errors import ApidError, ExitCode, PipelineError
 from apid.loggers import logger
-from apid.posix import processes, sockets
+from apid.posix import processes, signals, sockets
 
 LOG = logger("apid.worker")
 
@@ -99,6 +99,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     forks = Forks(ticket, after_fork)
     if ticket.channel is not None:
         forks.bell = shield.ring()
+        signals.unblock_all()
     shield.own(descriptors(ticket))
     born.loading = True
     apps, report = load(ticket)
@@ -108,6 +109,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     if ticket.trial:
         _last_words(ticket, channel.Ready(report))
         return ExitCode.OK
+    signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
     life = Life(ticket, apps, report, shield)
     forks.engine = life.engine
     forks.bell = shield.bell

@@ -85,7 +85,7 @@ class Life:
         eventlet.spawn(self._hear_signals)
         if self._channel is not None:
             eventlet.spawn(self._hear_parent, self._channel)
-        self._look()
+        hubs.get_hub().schedule_call_global(0, self._unblock)
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.READY
         if not self._inline:
             processes.die_with_parent(False)  # from here on its death is the end of the channel, and a reason to drain
@@ -229,6 +229,11 @@ class Life:
                 return
 
     # ---- what is looked at now and then ----
+
+    def _unblock(self) -> None:
+        """Let signals in, and begin to check: in the hub, which survives a handler of the application that raises."""
+        hubs.get_hub().schedule_call_global(LOOK, self._look)
+        signals.unblock_all()
 
     def _look(self) -> None:
         """Restore what the application must not change, and check whether to be recycled; a timer's callback."""

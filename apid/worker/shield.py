@@ -75,12 +75,11 @@ class Shield:
         self._warned: set[str] = set()
 
     def ring(self, *, inline: bool = False) -> signals.SignalSocket:
-        """Collect signals from now on and unblock them: none ends this process, and none is lost before it is read."""
+        """Collect signals from now on: once unblocked, none ends this process, and none is lost before it is read."""
         if inline:  # no parent acts on the others, and no parent requests stacks
             self.bell = signals.SignalSocket((*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS), SPARE[2:])
         else:
             self.bell = signals.SignalSocket(SIGNALS, SPARE)
-        signals.unblock_all()
         return self.bell
 
     def own(self, descriptors: Mapping[str, int]) -> None:
