@@ -70,30 +70,28 @@ class Control:
         self._next = 1
         self.server: socket.socket | None = server or self._listen(path)
         """None: it listens no more, and only the clients that it has get their answers."""
-        self.server.setblocking(False)
 
     @staticmethod
     def _listen(path: str) -> socket.socket:
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)  # 0600 from the first moment, not by a later chmod
         try:
-            sockets.remove_stale(path)
-            server.bind(path)
-            server.listen(MOST)
+            return sockets.listening_at(path, MOST)
         except OSError as error:
-            server.close()
-            raise BindError(f"option control_socket: cannot listen on {path}: {error.strerror}") from error
+            raise BindError(f"option control_socket: cannot listen on {path}: {error.strerror or error}") from error
         finally:
             os.umask(before)
-        return server
 
     def accept(self) -> Client | None:
-        """Take a waiting connection; None when there is none or there are too many."""
+        """Take a waiting connection; None when there is none or there are too many.
+
+        Raises:
+            OSError: no descriptor or no memory is left for one that waits.
+        """
         if self.server is None or len(self._clients) >= MOST:
             return None
         try:
             sock, _ = self.server.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionError):  # accept(2): nobody waits, or no longer
             return None
         return self.adopt(self._next, sock)
 
@@ -193,6 +191,7 @@ class Control:
     def end(self, *, unlink: bool) -> None:
         """Close everything; `unlink` removes the file too."""
         for client in self.clients():
-            self.flush(client)
+            if os.getpid() == self._pid:  # a forked child says nothing in the parent's name
+                self.flush(client)
             self.close(client)
         self.stop_listening(unlink=unlink)

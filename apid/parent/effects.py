@@ -1,8 +1,13 @@
-"""Performs the plan's actions: one method an action. What fails becomes an event; what to do about it is decided elsewhere."""
+"""Performs the plan's actions: one method an action. What fails becomes an event; what to do about it is decided elsewhere.
+
+Whatever an action raises ends here (`perform`): of a change it becomes the failure of that change, otherwise a line in the log.
+Each action that makes several things takes them back when a later one fails, so no descriptor and no child is lost.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -13,11 +18,12 @@ from typing import NoReturn
 from apid import channel, log
 from apid.conf.settings import Settings
 from apid.errors import ApidError, ConfigError
-from apid.parent import events, ownlog, program
+from apid.parent import events, faults, ownlog, program
 from apid.parent.control import Control
 from apid.parent.events import Action, Event
+from apid.parent.exposures import Exposures
 from apid.parent.listeners import Listeners, stored_name
-from apid.parent.stacks import STACKS, Stacks
+from apid.parent.stacks import Stacks
 from apid.posix import processes, systemd
 from apid.posix.pidfile import PidFile
 from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard
@@ -45,6 +51,7 @@ class Effects:
         run_worker: RunWorker,
         notifier: systemd.Notifier,
         argv: Sequence[str],
+        directory: str = "",
         board: Scoreboard | None = None,
         generation: int = 1,
     ) -> None:
@@ -59,8 +66,11 @@ class Effects:
         self.pid_file: PidFile | None = None
         self.notifier = notifier
         self.argv = tuple(argv)
+        self.directory = directory
+        """Where the daemon was started: an upgrade's program begins there."""
         self.code: int | None = None
         self.reason = ""
+        self.faults = faults.Faults()
         self.in_child: Callable[[], None] = lambda: None
         """What the loop adds: closes its own descriptors in a fresh child."""
         self.become: Callable[[int], None] = lambda _: None
@@ -72,12 +82,21 @@ class Effects:
         """Listener names and addresses of each generation; an upgrade carries them over, settings it reads anew."""
         self._bound_for: dict[int, list[str]] = {}
         self._control_for: dict[int, Control] = {}
-        self._exposures: list[tuple[float, int, str]] = []
+        self.exposures = Exposures(self.board, self.rows, self.stacks)
 
     # ---- the door ----
 
     def perform(self, action: Action) -> list[Event]:
-        """Do one thing; returns what happened, for the plan."""
+        """Do one thing; returns what happened, for the plan. Never raises an Exception."""
+        try:
+            return self._perform(action)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - what reads a configuration may also want to leave
+            happened = faults.outcome(action, error)
+            if not any(isinstance(event, events.Failed) for event in happened):  # that one is logged with its traceback
+                self.faults.note(f"the action {type(action).__name__}", error)
+            return happened
+
+    def _perform(self, action: Action) -> list[Event]:
         match action:
             case events.Spawn():
                 return [self._spawn(action)]
@@ -91,24 +110,25 @@ class Effects:
                 self.become(action.generation)
             case events.ReopenLogs():
                 return [ownlog.reopen()]
+            case events.Commit():
+                return [self._commit(action.generation)]
             case events.Tell():
                 self._tell(action.pid, action.message)
             case events.DrainWorker():
                 self._drain(action)
             case events.Kill():
-                self.collect(float("inf"))
+                with self.faults.caught("the log of a stack"):
+                    self.exposures.collect(float("inf"))
                 # the installed program that is tried has a child of its own, which loads the pipelines
                 processes.kill(action.pid, action.signum, group=action.pid in self._trials)
             case events.Expose():
-                self._expose(action)
+                self.exposures.ask(action.pid, action.age, hung=action.hung)
             case _:
                 self._housekeep(action)
         return []
 
     def _housekeep(self, action: Action) -> None:
         match action:
-            case events.Commit():
-                self._commit(action.generation)
             case events.Discard():
                 self._discard(action.generation)
             case events.Unlisten():
@@ -141,37 +161,35 @@ class Effects:
 
     def _fork(self, slot: int, generation: int, row_index: int, *, trial: bool) -> int:
         settings = self.settings[generation]
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        stacks = self.stacks.new()
         row = self.board.row(row_index)
         row.clear()
-        ticket = channel.Ticket(
-            slot=slot,
-            generation=generation,
-            settings=settings,
-            listeners={listener.name: self.listeners.of(listener) for listener in settings.listeners},
-            channel=theirs,
-            board=self.board,
-            row=row,
-            trial=trial,
-            stacks=stacks,
-        )
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.enter_context(ours)
+            with theirs:
+                ours.setblocking(False)
+                stacks = self.stacks.new()
+                undo.callback(os.close, stacks)
+                ticket = channel.Ticket(
+                    slot=slot,
+                    generation=generation,
+                    settings=settings,
+                    listeners={listener.name: self.listeners.of(listener) for listener in settings.listeners},
+                    channel=theirs,
+                    board=self.board,
+                    row=row,
+                    trial=trial,
+                    stacks=stacks,
+                )
 
-        def child() -> NoReturn:
-            ours.close()
-            self._let_go()
-            self.listeners.keep([settings])
-            self._run_worker(ticket)
+                def child() -> NoReturn:
+                    ours.close()
+                    self._let_go()
+                    self.listeners.keep([settings])
+                    self._run_worker(ticket)
 
-        try:
-            pid = processes.fork(child)
-        except OSError:
-            os.close(stacks)
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.setblocking(False)
+                pid = processes.fork(child)
+                undo.pop_all()  # after the fork nothing can fail that would have to be taken back
         self.channels[pid] = ours
         self.stacks.add(pid, stacks)
         row.cells[SLOT], row.cells[GENERATION] = slot, generation
@@ -198,7 +216,7 @@ class Effects:
 
     def _try_program(self, generation: int) -> Event:
         try:
-            trial = program.Trial.start(self.argv)
+            trial = program.Trial.start(self.argv, self.directory)
         except OSError as error:
             return events.Failed(generation, f"cannot start the installed program {self.argv[0]}: {error.strerror}")
         self._trials[trial.pid] = trial
@@ -233,13 +251,13 @@ class Effects:
         self._tell(action.pid, channel.Drain(action.deadline, action.successor, ends))
 
     def _retire(self, action: events.Retire) -> None:
+        self.rows.pop(action.pid, None)
+        self.forget(action.pid)
         row = self.board.row(action.row)
         served = int(row.cells[REQUESTS])
         # a crash is most often some request's work: without its name one is left to guess
         flights = row.in_words() if action.cause.startswith(("crash", "exit")) else ""
         self.board.fold(row)
-        self.rows.pop(action.pid, None)
-        self.forget(action.pid)
         expected = action.cause in (events.Cause.RELOAD, events.Cause.STOP, events.Cause.SCALE) or not action.reason
         level = logging.INFO if action.cause in _PLANNED else logging.ERROR
         text = f"worker ended: {action.cause}" + ("" if expected else f": {action.reason}")
@@ -253,9 +271,11 @@ class Effects:
     def forget(self, pid: int) -> None:
         """Close what belonged to a child that is gone."""
         sock = self.channels.pop(pid, None)
-        if sock is not None:
-            sock.close()
-        self.stacks.remove(pid)
+        try:
+            self.stacks.remove(pid)
+        finally:
+            if sock is not None:
+                sock.close()
 
     # ---- generations ----
 
@@ -263,43 +283,58 @@ class Effects:
         try:
             settings = self._load()
             if settings.daemon.workers == 0:
-                raise ConfigError("option workers: 0 (inline) is for a start, not for a reload")
+                raise ConfigError(  # noqa: TRY301 - taken back as any other mistake
+                    "option workers: 0 (inline) is for a start, not for a reload"
+                )
             self._bound_for[generation] = self.listeners.bind(settings)
             path = settings.daemon.control_socket
             if path and (self.control is None or self.control.server is None or self.control.path != path):
                 self._control_for[generation] = Control(path)
-        except ApidError as error:
+            addresses = _addresses(settings)
+        except BaseException as error:
             self._discard(generation)
+            if not isinstance(error, ApidError):
+                raise
             return events.Failed(generation, str(error), exit_code=error.exit_code)
-        self.settings[generation] = settings
-        self.addresses[generation] = _addresses(settings)
+        self.settings[generation], self.addresses[generation] = settings, addresses
         return events.Prepared(generation, settings.daemon)
 
     def _discard(self, generation: int) -> None:
-        self.listeners.close(self._bound_for.pop(generation, []))
         control = self._control_for.pop(generation, None)
-        if control is not None:
-            control.end(unlink=True)
+        with contextlib.ExitStack() as both:
+            both.callback(self.listeners.close, self._bound_for.pop(generation, []))
+            if control is not None:
+                both.callback(control.end, unlink=True)
 
-    def _commit(self, generation: int) -> None:
+    def _commit(self, generation: int) -> Event:
+        """From here there is no way back: each step is performed whatever becomes of the others, and what failed is told."""
+        settings = self.settings[generation]
         self.generation = generation
         self._bound_for.pop(generation, None)
-        settings = self.settings[generation]
+        trouble = []
+        for step in (self._release, self._take_control, ownlog.set_up, self.write_pid_file):
+            try:
+                step(settings)
+            except ApidError as error:
+                trouble.append(str(error))
+            except Exception as error:  # noqa: BLE001 - as said above
+                self.faults.note(f"the commit of generation {generation}", error)
+                trouble.append(faults.describe(error))
+        return events.Committed(generation, tuple(trouble))
+
+    def _release(self, settings: Settings) -> None:
         for key in self.listeners.keep([settings]):
             LOG.info("no longer listening on %s", key)
             self.notifier.send("FDSTOREREMOVE=1", f"FDNAME={stored_name(key)}")
-        new_control = self._control_for.pop(generation, None)
-        if new_control is not None:
-            if self.control is not None:
-                new_control.succeed(self.control)
-            self.control = new_control
+
+    def _take_control(self, settings: Settings) -> None:
+        new = self._control_for.pop(self.generation, None)
+        if new is not None:
+            old, self.control = self.control, new
+            if old is not None:
+                new.succeed(old)
         elif self.control is not None and not settings.daemon.control_socket:
             self.control.stop_listening()  # who asked for this waits for the verdict
-        try:
-            ownlog.set_up(settings)
-            self.write_pid_file(settings)
-        except ApidError as error:
-            LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
 
     def write_pid_file(self, settings: Settings) -> None:
         """Write the pid file that the settings want, and remove the one they no longer want.
@@ -328,43 +363,16 @@ class Effects:
         else:
             self.notifier.send("STOPPING=1")
 
-    def _expose(self, action: events.Expose) -> None:
-        row = self.board.row(self.rows[action.pid])
-        flights = row.in_words()
-        what = "hung" if action.hung else "stalled"
-        text = f"{what}: its hub has not turned for {action.age:.1f} s; requests in flight: {flights or 'none'}"
-        self.stacks.take(action.pid)
-        processes.kill(action.pid, STACKS)
-        self._exposures.append((time.monotonic() + 0.2, action.pid, text))
-
-    def exposures_due(self) -> float | None:
-        """When `collect` has something to do, in monotonic seconds."""
-        return min((at for at, _, _ in self._exposures), default=None)
-
-    def collect(self, now: float) -> None:
-        """Log the stacks that silent workers have written since they were asked: one block an incident."""
-        due = [one for one in self._exposures if one[0] <= now]
-        self._exposures = [one for one in self._exposures if one[0] > now]
-        for _, pid, text in due:
-            stack = self.stacks.take(pid)
-            row = self.rows.get(pid)
-            if row is None:
-                continue
-            cells = self.board.row(row).cells
-            about = log.about(int(cells[SLOT]), int(cells[GENERATION]), pid)
-            LOG.error("%s", text, extra={**about, "block": stack.strip() or "(it wrote no stack)"})
-
     def end(self) -> None:
-        """Leave nothing behind."""
-        self.collect(float("inf"))
-        self.listeners.close()
-        for control in [self.control, *self._control_for.values()]:
-            if control is not None:
-                control.end(unlink=True)
-        if self.pid_file is not None:
-            self.pid_file.remove()
-        for pid in list(self.channels):
-            self.forget(pid)
+        """Leave nothing behind; what cannot be removed keeps nothing else."""
+        steps: list[Callable[[], object]] = [lambda: self.exposures.collect(float("inf")), self.listeners.close]
+        controls = [control for control in (self.control, *self._control_for.values()) if control is not None]
+        steps += [functools.partial(control.end, unlink=True) for control in controls]
+        steps += [self.pid_file.remove] if self.pid_file is not None else []
+        steps += [functools.partial(self.forget, pid) for pid in list(self.channels)]
+        for step in steps:
+            with self.faults.caught("the end"):
+                step()
 
     def statistics(self) -> dict[str, object]:
         """Where it listens, and how many generations' settings are kept."""

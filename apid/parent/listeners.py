@@ -51,14 +51,14 @@ class Listeners:
                     if key not in self._bound:
                         self._bound[key] = self._bind(key, address, settings)
                         new.append(key)
+            for listener in settings.listeners:
+                for address in listener.addresses:
+                    key = key_of(listener.name, address)
+                    if key in new:
+                        LOG.info("listening on %s (listener %s)", sockets.spell(self._bound[key]), listener.name)
         except BaseException:
             self.close(new)
             raise
-        for listener in settings.listeners:
-            for address in listener.addresses:
-                key = key_of(listener.name, address)
-                if key in new:
-                    LOG.info("listening on %s (listener %s)", sockets.spell(self._bound[key]), listener.name)
         return new
 
     def _bind(self, key: str, address: Address, settings: Settings) -> socket.socket:
@@ -117,19 +117,24 @@ class Listeners:
 
     def close(self, keys: Iterable[str] | None = None) -> None:
         """Close sockets (all by default); the file of a UNIX socket goes with it."""
-        for key in list(self._bound) if keys is None else list(keys):
-            sock = self._bound.pop(key, None)
-            if sock is None:
-                continue
-            ours = key.startswith("unix:") and os.getpid() == self._pid
-            if ours and not (self._kept and keys is None):
-                with contextlib.suppress(OSError):
-                    os.unlink(key.removeprefix("unix:"))
-            sock.close()
+        with contextlib.ExitStack() as each:  # one that cannot be closed keeps no other one open
+            for key in list(self._bound) if keys is None else list(keys):
+                sock = self._bound.pop(key, None)
+                if sock is None:
+                    continue
+                each.callback(sock.close)
+                ours = key.startswith("unix:") and os.getpid() == self._pid
+                if ours and not (self._kept and keys is None):
+                    each.callback(_unlink, key.removeprefix("unix:"))
 
     def statistics(self) -> dict[str, str]:
         """Where each one really listens."""
         return {key: sockets.spell(sock) for key, sock in self._bound.items()}
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def stored_name(key: str) -> str:

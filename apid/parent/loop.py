@@ -3,11 +3,16 @@
 Order within a turn: what children said before their exits (a worker that says why it cannot boot dies right after), exits
 before signals and commands, time last. With nothing due the parent sleeps in one epoll_wait; while workers serve it wakes once
 a second to look at their beats.
+
+Whatever is raised in a turn costs the piece of it in which it was raised, and the loop goes on; after a faulty turn it rests, and
+only signals wake it. A loop that can neither wait nor plan for MOST_FAULTS turns in a row cannot supervise: the workers drain.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import select
 import selectors
 import signal
 import socket
@@ -18,10 +23,11 @@ import setproctitle
 
 from apid import channel
 from apid.bulletin import Bulletin
-from apid.parent import events, report, upgrade
+from apid.errors import ExitCode
+from apid.parent import events, faults, report, upgrade
 from apid.parent.control import Client, Control, Request
 from apid.parent.effects import Effects
-from apid.parent.events import Event
+from apid.parent.events import Action, Asked, Event
 from apid.parent.lifecycle import Stage
 from apid.parent.phases import SIGNALS, Command, ending
 from apid.parent.plan import Plan
@@ -30,6 +36,12 @@ from apid.posix import processes, signals
 from apid.scoreboard import BEAT_NS
 
 LOG = logging.getLogger("apid.parent")
+
+MOST_FAULTS = 30
+"""Turns in a row in which the loop could not wait or the plan could not decide, some 20 seconds, after which it gives up."""
+
+REST = 1.0
+"""Seconds for which the control socket is not polled when there was no descriptor for a connection that waits there."""
 
 
 class Loop:
@@ -48,6 +60,11 @@ class Loop:
         self._watchdog_at = 0.0
         self._status = ""
         self._bulletin = Bulletin(effects.board.bulletin)
+        self._faults = effects.faults
+        self._lost = 0
+        """Turns in a row without supervision: the loop could not wait, or the plan not decide."""
+        self._reap_again = False
+        self._control_rests = 0.0
         self._heard_out: set[int] = set()
         """Children whose channel is at its end: nothing to poll, though they may not have exited yet."""
         effects.in_child = self._in_child
@@ -58,63 +75,117 @@ class Loop:
     def run(self, happened: list[Event] | None = None) -> int:
         """Serve until the end; returns the exit code. `happened` is news from before the loop (an upgrade's)."""
         signals.unblock_all()
-        self._turn([*(happened or ()), events.Tick()])
-        while self.effects.code is None:
-            self._turn(self._wait())
+        news = [*(happened or ()), events.Tick()]
+        while self.effects.code is None and self._lost < MOST_FAULTS:
+            lost = self._lost
+            with self._faults.caught("a turn of the loop"):
+                self._turn(news)
+            if self.effects.code is None:
+                self._rest(self._faults.pause())
+                news = self._wait()
+            if self._lost == lost:
+                self._lost = 0
+        return self._end()
+
+    def _end(self) -> int:
+        if self.effects.code is None:
+            LOG.critical("the parent cannot supervise any more: the workers drain, and the daemon ends")
+            with self._faults.caught("the end"):
+                self.effects.listeners.close()
+                processes.let_children_drain(self.plan.state.daemon.graceful_shutdown_timeout or math.inf)
         self.effects.end()
         self._selector.close()
         self._bell.close()
-        return self.effects.code
+        return ExitCode.BUG if self.effects.code is None else self.effects.code
+
+    def _rest(self, seconds: float) -> None:
+        """After a faulty turn: whatever caused it must not make the loop spin. Signals are heard at once."""
+        if seconds:
+            self._reap_again = True
+            poll = select.poll()
+            poll.register(self._bell, select.POLLIN)
+            poll.poll(seconds * 1000)
 
     # ---- one turn ----
 
     def _turn(self, happened: list[Event]) -> None:
         queue = deque(happened)
         while queue and self.effects.code is None:
+            event = queue.popleft()
             outcomes: list[Event] = []
-            for action in self.plan.handle(queue.popleft(), time.monotonic()):
+            for action in self._decide(event):
                 outcomes += self.effects.perform(action)
             # What came of it is known before anything else is looked at: a fork is never news to a plan that has moved on.
             queue.extendleft(reversed(outcomes))
         if self._becoming:
             self._become_now()
-        self._sync()
+        for duty in (self._sync, self._sync_control, self._publish):
+            with self._faults.caught("a turn of the loop"):
+                duty()
+
+    def _decide(self, event: Event) -> list[Action]:
+        """What the plan wants done. A plan that raises fails the change under way, if there is one, and whoever has asked."""
+        try:
+            return self.plan.handle(event, time.monotonic())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent goes on
+            self._lost += 1
+            self._faults.note(f"the plan at {type(event).__name__}", error)
+            reason = f"a fault of apid: {faults.describe(error)}"
+            change = self.plan.state.change
+            if change is not None and not isinstance(event, events.Failed):
+                return self._decide(events.Failed(change.generation, reason))
+            return (
+                [events.Reply(event.who, False, reason)] if isinstance(event, Asked) and event.who is not None else []
+            )
 
     def _wait(self) -> list[Event]:
-        timeout = self._timeout()
-        ready = self._selector.select(timeout)
         said: list[Event] = []
         exits: list[Event] = []
         asked: list[Event] = []
+        try:
+            ready = self._selector.select(self._timeout())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent goes on
+            self._lost += 1
+            self._faults.note("waiting", error)
+            ready = []
         for key, mask in ready:
-            if key.data == "bell":
+            with self._faults.caught("an event of the loop"):
+                if key.data == "control":
+                    self._accept()
+                elif isinstance(key.data, Client):
+                    self._client(key.data, mask, asked)
+                elif key.data != "bell":
+                    said += self._hear(key.data)
+        with self._faults.caught("the signals"):
+            if self._reap_again or any(key.data == "bell" for key, _ in ready):
+                self._reap_again = False
                 exits, asked = self._signals(asked)
-            elif key.data == "control":
-                self._accept()
-            elif isinstance(key.data, Client):
-                asked += self._client(key.data, mask)
-            else:
-                said += self._hear(key.data)
-        return [*said, *self._last_words(exits), *asked, *self._look(), events.Tick()]
+        news = [*said, *self._last_words(exits), *asked]
+        with self._faults.caught("the watch over the workers"):
+            news += self._look()
+        return [*news, events.Tick()]
 
     def _last_words(self, exits: list[Event]) -> list[Event]:
         """Exits, after what the children said: it may have arrived after the poll and before the exit."""
         said: list[Event] = []
         for event in exits:
-            if isinstance(event, events.Exited):
-                said += self._hear(event.pid)
-                said += self.effects.trial_over(event.pid, event.code)
-                if event.pid not in self.plan.state.children:
-                    self.effects.forget(event.pid)  # a trial; a worker's things go when it is retired
+            with self._faults.caught("the end of a child"):
+                if isinstance(event, events.Exited):
+                    said += self._hear(event.pid)
+                    said += self.effects.trial_over(event.pid, event.code)
+                    if event.pid not in self.plan.state.children:
+                        self.effects.forget(event.pid)  # a trial; a worker's things go when it is retired
         return said + exits
 
     def _timeout(self) -> float | None:
         now = time.monotonic()
-        times = [self.plan.deadline(now), self.effects.exposures_due()]
+        times = [self.plan.deadline(now), self.effects.exposures.due()]
         if any(child.stage in (Stage.READY, Stage.DRAINING) for child in self.plan.state.children):
             times.append(self._watch.due)
         if self.effects.notifier.watchdog:
             times.append(self._watchdog_at)
+        if now < self._control_rests:
+            times.append(self._control_rests)
         due = [at for at in times if at is not None]
         return max(0.0, min(due) - now) + 0.001 if due else None
 
@@ -151,7 +222,8 @@ class Loop:
 
     def _look(self) -> list[Event]:
         now = time.monotonic()
-        self.effects.collect(now)
+        with self._faults.caught("the log of a stack"):
+            self.effects.exposures.collect(now)
         if now < self._watch.due:
             return self._notify(now)
         beats: dict[int, float] = {}
@@ -180,7 +252,7 @@ class Loop:
         return []
 
     def _sync(self) -> None:
-        """Poll exactly what there is: channels, the control socket, its clients."""
+        """Poll exactly the channels that there are."""
         channels = self.effects.channels
         for pid in [pid for pid, sock in self._watched.items() if channels.get(pid) is not sock]:
             self._unwatch(pid)
@@ -189,17 +261,20 @@ class Loop:
                 self._selector.register(sock, selectors.EVENT_READ, pid)
                 self._watched[pid] = sock
         self._heard_out &= set(channels)
-        self._sync_control(self.effects.control)
+
+    def _publish(self) -> None:
         facts = report.facts(self.plan.state, self.effects, time.monotonic())
-        self._bulletin.publish(facts)
         line = facts["line"]
         if line != self._status:
             self._status = line
             self.effects.notifier.send(f"STATUS={line}")
             setproctitle.setproctitle(f"apid: parent ({line})")
+        self._bulletin.publish(facts)
 
-    def _sync_control(self, control: Control | None) -> None:
-        server = control.server if control else None
+    def _sync_control(self) -> None:
+        """Poll exactly the control socket and the clients that there are."""
+        control = self.effects.control
+        server = control.server if control and time.monotonic() >= self._control_rests else None
         if server is not self._server:
             if self._server is not None:
                 self._forget(self._server)
@@ -245,22 +320,36 @@ class Loop:
 
     def _accept(self) -> None:
         control = self.effects.control
-        while control is not None and control.accept():
-            pass
+        try:
+            while control is not None and control.accept():
+                pass
+        except OSError:
+            self._control_rests = time.monotonic() + REST  # it stays readable: polled, it would make the loop spin
+            raise
 
-    def _client(self, client: Client, mask: int) -> list[Event]:
+    def _client(self, client: Client, mask: int, asked: list[Event]) -> None:
         control = self.effects.control
         if control is None:
-            return []
-        if mask & selectors.EVENT_WRITE:
-            control.flush(client)
-        if not mask & selectors.EVENT_READ:
-            return []
-        return [event for request in control.read(client) if (event := self._command(control, request))]
+            return
+        try:
+            if mask & selectors.EVENT_WRITE:
+                control.flush(client)
+            if mask & selectors.EVENT_READ:
+                for request in control.read(client):
+                    event = self._command(control, request)
+                    asked += [event] if event is not None else []
+        except Exception:
+            control.close(client)  # or it stays readable; that its connection ends is what it hears
+            raise
 
     def _command(self, control: Control, request: Request) -> Event | None:
         if request.command == "status":
-            data = report.status(self.plan.state, self.effects, time.monotonic(), max(0, request.number))
+            try:
+                data = report.status(self.plan.state, self.effects, time.monotonic(), max(0, request.number))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked gets an answer
+                self._faults.note("the status", error)
+                control.reply(request.who, False, f"a fault of apid: {faults.describe(error)}")
+                return None
             control.reply(request.who, True, data["line"], data)
             return None
         try:
@@ -289,11 +378,16 @@ class Loop:
         if self.effects.code is not None or change is None or change.generation != generation:
             return  # taken back meanwhile
         signals.block_all()
-        exits, asked = self._signals([])
-        if not exits and not asked:
-            reason = upgrade.become(self.plan.state, self.effects)
-            asked = [events.Failed(generation, f"cannot become the installed program: {reason}")]
-        else:
-            self._becoming = generation
-        signals.unblock_all()
+        try:
+            exits, asked = self._signals([])
+            if not exits and not asked:
+                reason = upgrade.become(self.plan.state, self.effects)
+                asked = [events.Failed(generation, f"cannot become the installed program: {reason}")]
+            else:
+                self._becoming = generation
+        except Exception as error:  # noqa: BLE001 - it becomes the failure of the upgrade
+            exits, asked = [], faults.outcome(events.Exec(generation), error)
+            self._reap_again = True
+        finally:
+            signals.unblock_all()
         self._turn([*self._last_words(exits), *asked])

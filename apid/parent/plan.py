@@ -92,6 +92,8 @@ class Plan:
                 return self._beat(event, now)
             case events.LogsReopened():
                 return polls.answered_by_parent(self.state, event.error)
+            case events.Committed():
+                return change_steps.committed(state, event, now)
             case events.Prepared() | events.Failed() | events.TrialStarted():
                 return change_steps.note(state, event, now)
             case events.Tick():

@@ -9,20 +9,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
+import signal
 import socket
 from collections.abc import Mapping
 from typing import Any
 
-from apid.errors import ConfigError
+from apid.errors import ApidError, ConfigError
 from apid.parent import handover, program
 from apid.parent.control import Control
 from apid.parent.effects import Effects
 from apid.parent.listeners import Listeners
 from apid.parent.plan import Plan
 from apid.parent.state import State
+from apid.posix import processes
 from apid.posix.pidfile import PidFile
 from apid.scoreboard import Scoreboard
+
+LOG = logging.getLogger("apid.parent")
 
 
 def become(state: State, effects: Effects) -> str:
@@ -49,17 +54,19 @@ def become(state: State, effects: Effects) -> str:
         },
         "pid_file": effects.pid_file.path if effects.pid_file else None,
     }
-    fd = os.memfd_create("apid-state", os.MFD_CLOEXEC)
-    os.write(fd, json.dumps(document).encode())
     keep = [effects.board.fd, *document["listeners"].values(), *document["channels"].values()]
     keep += [*document["stacks"].values(), *(fileno for fileno, *_ in document["clients"].values())]
     keep += [document["control"][1]] if document["control"] else []
-    effects.notifier.restore(os.environ)
-    error = program.become(effects.argv, fd, keep)
-    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
-        os.environ.pop(name, None)
-    os.close(fd)
-    return f"{effects.argv[0]}: {error.strerror}"
+    with os.fdopen(os.memfd_create("apid-state", os.MFD_CLOEXEC), "wb") as file:
+        file.write(json.dumps(document).encode())
+        file.flush()
+        effects.notifier.restore(os.environ)
+        try:
+            error = program.become(effects.argv, file.fileno(), keep, effects.directory)
+        finally:
+            for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+                os.environ.pop(name, None)
+    return f"{effects.argv[0]}: {getattr(error, 'strerror', None) or error}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -76,49 +83,74 @@ class Inheritance:
         """The listening sockets."""
         listeners = Listeners()
         for key, fd in self.document["listeners"].items():
-            listeners.adopt(key, _socket(fd))
+            try:
+                listeners.adopt(key, _socket(fd))
+            except OSError as error:  # the next generation binds it anew
+                LOG.error("the listening socket %s could not be taken over: %s", key, error)  # noqa: TRY400 - it says it all
         return listeners
 
     def board(self) -> Scoreboard | None:
-        """The counters; None when this program lays them out differently."""
+        """The counters; None when this program lays them out differently, or they cannot be mapped."""
         fd = self.document["board"]
-        os.set_inheritable(fd, False)
-        return Scoreboard.attach(fd)
+        with contextlib.suppress(OSError, ValueError):
+            os.set_inheritable(fd, False)
+            return Scoreboard.attach(fd)
+        return None
 
     def give(self, effects: Effects) -> None:
-        """Hand everything else to the effects of this image."""
+        """Hand everything else to the effects of this image; what cannot be taken over is logged, and the rest is."""
         effects.generation = self.document["state"]["generation"]
-        for pid, fd in self.document["channels"].items():
-            sock = _socket(fd)
-            sock.setblocking(False)
-            effects.channels[int(pid)] = sock
-        for pid, fd in self.document["stacks"].items():
-            os.set_inheritable(fd, False)
-            effects.stacks.add(int(pid), fd)
         effects.addresses |= {int(generation): names for generation, names in self.document["addresses"].items()}
-        effects.rows = {int(pid): row for pid, row in self.document["rows"].items()}
+        effects.rows |= {int(pid): row for pid, row in self.document["rows"].items()}
+        caught = effects.faults.caught
+        for pid, fd in self.document["channels"].items():
+            with caught(f"taking over the channel of process {pid}"):
+                sock = _socket(fd)
+                sock.setblocking(False)
+                effects.channels[int(pid)] = sock
+        for pid, fd in self.document["stacks"].items():
+            with caught(f"taking over the stacks of process {pid}"):
+                os.set_inheritable(fd, False)
+                effects.stacks.add(int(pid), fd, os.fstat(fd).st_size)
+        for pid in self.document["channels"].keys() - {str(pid) for pid in effects.channels}:
+            with caught(f"the dismissal of process {pid}"):
+                processes.kill(int(pid), signal.SIGTERM)  # it hears nothing else any more; another one takes its seat
+        with caught("taking over the control socket"):
+            self._give_control(effects)
         if self.document["pid_file"]:
-            with contextlib.suppress(ConfigError):  # it cannot be written any more; a commit will say so
+            # if it cannot be written any more, a commit will say so
+            with caught("taking over the pid file"), contextlib.suppress(ConfigError):
                 effects.pid_file = PidFile(self.document["pid_file"])
-        if self.document["control"]:
-            path, fd = self.document["control"]
-            effects.control = Control(path, _socket(fd))
-            for number, (client_fd, pending, received, unsent) in self.document["clients"].items():
+
+    def _give_control(self, effects: Effects) -> None:
+        if not self.document["control"]:
+            return
+        path, fd = self.document["control"]
+        effects.control = Control(path, _socket(fd))
+        for number, (client_fd, pending, received, unsent) in self.document["clients"].items():
+            with effects.faults.caught("taking over a client of the control socket"):
                 client = effects.control.adopt(int(number), _socket(client_fd))
                 client.pending, client.received, client.unsent = pending, _bytes(received), _bytes(unsent)
 
 
 def restore(environ: dict[str, str] | os._Environ[str]) -> Inheritance | None:
-    """Read what a former image of this process left; None when this is a start and no upgrade."""
+    """Read what a former image of this process left; None when this is a start and no upgrade.
+
+    Raises:
+        ApidError: it cannot be read, or is not for this process and program.
+    """
     text = environ.pop(program.STATE_FD, "")
-    if not text.isdigit():
+    if not text.isdecimal():
         return None
-    fd = int(text)
-    with os.fdopen(fd, "rb") as file:
-        file.seek(0)
-        document = json.load(file)
-    if document["version"] != program.STATE_VERSION or document["pid"] != os.getpid():
-        raise RuntimeError(f"the state in descriptor {fd} is not for this process and program")
+    try:
+        with os.fdopen(int(text), "rb") as file:
+            file.seek(0)
+            document = json.load(file)
+        if document["version"] != program.STATE_VERSION or document["pid"] != os.getpid():
+            raise ValueError("it is not for this process and program")  # noqa: TRY301 - one text for all that is wrong with it
+    except (OSError, ValueError, OverflowError, KeyError, TypeError) as error:
+        text = f"{program.STATE_FD}={text}: the state of the program before cannot be taken over: {error}"
+        raise ApidError(text) from error
     return Inheritance(document)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import grp
 import os
 import pwd
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
@@ -22,15 +24,20 @@ _PR_SET_DUMPABLE = 4
 def fork(child: Callable[[], NoReturn]) -> int:
     """Fork; the child runs `child` with all signals blocked and never returns here. Returns the child's pid.
 
+    The child dies with this process (PR_SET_PDEATHSIG) until it decides otherwise; nothing that may block comes before that.
+
     Raises:
         OSError: fork(2) failed: EAGAIN (a limit on processes), ENOMEM.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
+    parent = os.getpid()
     with signals.blocked():
         pid = os.fork()
         if pid == 0:
             try:
+                die_with_parent(True)
+                if os.getppid() != parent:
+                    os._exit(ExitCode.OK)  # it died before the call
                 child()
             except BaseException:  # noqa: BLE001 - the last line before the parent's own stack would go on in the child
                 traceback.print_exc()
@@ -39,17 +46,40 @@ def fork(child: Callable[[], NoReturn]) -> int:
     return pid
 
 
+def flush() -> None:
+    """Write out what is buffered, as far as possible: a child would write it a second time, os._exit would lose it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a full disk, closed, None
+            stream.flush()
+
+
 def reap() -> list[tuple[int, int]]:
     """Collect the children that have ended: (pid, exit code), negative for a signal, as `os.waitstatus_to_exitcode`."""
     ended: list[tuple[int, int]] = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
+        except OSError:  # ECHILD, mostly
             return ended
         if pid == 0:
             return ended
         ended.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def let_children_drain(seconds: float) -> None:
+    """Send SIGTERM to every child, and wait until all have ended or `seconds` have passed.
+
+    For a parent that cannot supervise any more: it asks the kernel who its children are (proc(5), /proc/PID/task/TID/children).
+    """
+    me = os.getpid()
+    with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as children:
+        for pid in children.read().split():
+            kill(int(pid), signal.SIGTERM)
+    end = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < end:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.05)
 
 
 def wait(pid: int) -> int:
@@ -116,24 +146,24 @@ def _ids(user: str | None, group: str | None) -> tuple[pwd.struct_passwd | None,
     if user is not None:
         try:
             entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-        except KeyError:
+        except (KeyError, ValueError, OverflowError):  # 99999999999999999999 is no number of a user
             raise ConfigError(f"option user: there is no user {user!r}") from None
     gid = entry.pw_gid if entry else os.getgid()
     if group is not None:
         try:
             gid = (grp.getgrgid(int(group)) if group.isdigit() else grp.getgrnam(group)).gr_gid
-        except KeyError:
+        except (KeyError, ValueError, OverflowError):
             raise ConfigError(f"option group: there is no group {group!r}") from None
     uid = entry.pw_uid if entry else os.getuid()
     return entry, uid, gid
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """Resident set size of a process in bytes (proc(5) statm); 0 when it is gone."""
+    """Resident set size of a process in bytes (proc(5) statm); 0 when it is gone, or no descriptor is left to look."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0
 
 

@@ -58,7 +58,10 @@ def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socke
     except (OSError, UnicodeError) as error:
         raise BindError(f"cannot listen on {address}: {address.host!r} is no address ({error})") from error
     family, kind, proto, _, target = infos[0]
-    sock = socket.socket(family, kind, proto)
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
     try:
         # Restarting must not wait for TIME_WAIT; two daemons on one port still exclude each other (no SO_REUSEPORT).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,27 +73,40 @@ def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socke
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, tcp_keepidle)
         sock.bind(target)
         sock.listen(backlog)
-    except OSError as error:
+        sock.setblocking(False)
+    except BaseException as error:
         sock.close()
+        if not isinstance(error, OSError):
+            raise
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
-    sock.setblocking(False)
     return sock
 
 
 def _bind_unix(address: Address, backlog: int, umask: int | None) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(umask) if umask is not None else None  # unix(7): who may write to the file may connect
     try:
-        remove_stale(address.path)
-        sock.bind(address.path)
-        sock.listen(backlog)
+        return listening_at(address.path, backlog)
     except OSError as error:
-        sock.close()
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
     finally:
         if before is not None:
             os.umask(before)
-    sock.setblocking(False)
+
+
+def listening_at(path: str, backlog: int) -> socket.socket:
+    """Return a non-blocking UNIX socket that listens at `path`; a stale file there is replaced.
+
+    Raises:
+        OSError: neither socket nor file is left.
+    """
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        remove_stale(path)
+        sock.bind(path)
+        undo.callback(os.unlink, path)
+        sock.listen(backlog)
+        sock.setblocking(False)
+        undo.pop_all()
     return sock
 
 

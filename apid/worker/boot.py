@@ -48,15 +48,8 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
         code = ExitCode.BUG
     if at_end is not None:
         at_end()
-    finally_flush()
+    processes.flush()
     os._exit(code)
-
-
-def finally_flush() -> None:
-    """Write out what is buffered; os._exit, which ends a forked child, does not."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
 
 
 def _live(ticket: channel.Ticket) -> int:

@@ -48,7 +48,7 @@ class Kernel:
         self.inbox: list[events.Event] = []
         self.exits: list[events.Event] = []
         self.forks_that_fail = 0
-        self.prepare_fails = self.try_fails = self.exec_fails = False
+        self.prepare_fails = self.try_fails = self.exec_fails = self.commit_fails = False
         self.asked: Counter[int] = Counter()
         self.replies: dict[int, list[events.Reply]] = {}
         self.code: int | None = None
@@ -176,6 +176,7 @@ class Kernel:
                 # as far as the parent can know: a worker may die between its Ready and this line
                 serving = {c.slot for c in self.state.children.of(action.generation) if self.serves(c)}
                 assert serving == set(range(self.state.wanted)), "committed with other seats than the wanted ones"
+                return [events.Committed(action.generation, ("the pid file is lost",) if self.commit_fails else ())]
             case events.Discard():
                 assert action.generation != self.committed
             case events.Unlisten():
@@ -253,6 +254,7 @@ class Kernel:
     def check(self) -> None:
         """After each turn."""
         state = self.state
+        assert state.committed is None, "a commit without a verdict"
         assert {child.pid for child in state.children} == {
             one.pid for one in self.processes.values() if one.kind == "worker"
         }, "the plan and the kernel disagree about who is there"
