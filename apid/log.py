@@ -274,8 +274,12 @@ class _FileHandler(_DescriptorHandler):
 
     def _open(self) -> int:
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        if self._owner is not None and os.geteuid() == 0 and Path(self._path).is_file():
-            os.fchown(fd, *self._owner)
+        try:
+            if self._owner is not None and os.geteuid() == 0 and Path(self._path).is_file():
+                os.fchown(fd, *self._owner)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
 

@@ -128,7 +128,10 @@ def anchored(path: str, start: str) -> str:
         raise ValueError(str(error)) from None
     if not start and not expanded.is_absolute():
         raise ValueError("the working directory was removed, so only an absolute path has a meaning")
-    return str(Path(start) / expanded)
+    base = Path(start)
+    while expanded.parts[:1] == ("..",):  # not left to the kernel: the directory of the start may be removed later
+        base, expanded = base.parent, expanded.relative_to("..")
+    return str(base / expanded)
 
 
 def read(path: str) -> ConfigFile:

@@ -64,6 +64,8 @@ class Loop:
         self._lost = 0
         """Turns in a row without supervision: the loop could not wait, or the plan not decide."""
         self._reap_again = False
+        """A fault may have cost the end of a child."""
+        self._news: list[Event] = [events.Tick()]
         self._control_rests = 0.0
         self._heard_out: set[int] = set()
         """Children whose channel is at its end: nothing to poll, though they may not have exited yet."""
@@ -75,19 +77,25 @@ class Loop:
     def run(self, happened: list[Event] | None = None) -> int:
         """Serve until the end; returns the exit code. `happened` is news from before the loop (an upgrade's)."""
         signals.unblock_all()
-        news = [*(happened or ()), events.Tick()]
+        self._news = [*(happened or ()), events.Tick()]
         while self.effects.code is None and self._lost < MOST_FAULTS:
-            lost = self._lost
-            with self._faults.caught("a turn of the loop"):
-                self._turn(news)
-            if self.effects.code is None:
-                self._rest(self._faults.pause())
-                news = self._wait()
-            if self._lost == lost:
-                self._lost = 0
-        return self._end()
+            self.step()
+        return self.end()
 
-    def _end(self) -> int:
+    def step(self) -> None:
+        """One turn, and the wait for what the next one handles."""
+        lost = self._lost
+        with self._faults.caught("a turn of the loop"):
+            self._turn(self._news)
+        self._news = []
+        if self.effects.code is None:
+            self._rest(self._faults.pause())
+            self._news = self._wait()
+        if self._lost == lost:
+            self._lost = 0
+
+    def end(self) -> int:
+        """Leave nothing behind; returns the exit code."""
         if self.effects.code is None:
             LOG.critical("the parent cannot supervise any more: the workers drain, and the daemon ends")
             with self._faults.caught("the end"):
@@ -157,9 +165,9 @@ class Loop:
                 elif key.data != "bell":
                     said += self._hear(key.data)
         with self._faults.caught("the signals"):
-            if self._reap_again or any(key.data == "bell" for key, _ in ready):
-                self._reap_again = False
-                exits, asked = self._signals(asked)
+            again, self._reap_again = self._reap_again, False
+            if again or any(key.data == "bell" for key, _ in ready):
+                self._signals(exits, asked)
         news = [*said, *self._last_words(exits), *asked]
         with self._faults.caught("the watch over the workers"):
             news += self._look()
@@ -189,14 +197,14 @@ class Loop:
         due = [at for at in times if at is not None]
         return max(0.0, min(due) - now) + 0.001 if due else None
 
-    def _signals(self, asked: list[Event]) -> tuple[list[Event], list[Event]]:
-        exits: list[Event] = []
+    def _signals(self, exits: list[Event], asked: list[Event]) -> None:
+        """Add what they mean to the two lists: nothing is lost when one of them cannot be handled."""
         for signum in self._bell.read():
             if signum != signal.SIGCHLD:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
-        exits += [events.Exited(pid, code) for pid, code in processes.reap()]
-        return exits, asked
+        for pid, code in processes.reap():
+            exits.append(events.Exited(pid, code))
 
     def _hear(self, pid: int) -> list[Event]:
         """All messages that a child has sent."""
@@ -377,16 +385,18 @@ class Loop:
         change = self.plan.state.change
         if self.effects.code is not None or change is None or change.generation != generation:
             return  # taken back meanwhile
+        exits: list[Event] = []
+        asked: list[Event] = []
         signals.block_all()
         try:
-            exits, asked = self._signals([])
+            self._signals(exits, asked)
             if not exits and not asked:
                 reason = upgrade.become(self.plan.state, self.effects)
-                asked = [events.Failed(generation, f"cannot become the installed program: {reason}")]
+                asked += [events.Failed(generation, f"cannot become the installed program: {reason}")]
             else:
                 self._becoming = generation
         except Exception as error:  # noqa: BLE001 - it becomes the failure of the upgrade
-            exits, asked = [], faults.outcome(events.Exec(generation), error)
+            asked += faults.outcome(events.Exec(generation), error)
             self._reap_again = True
         finally:
             signals.unblock_all()

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from apid.errors import ConfigError, ExitCode
@@ -53,17 +53,11 @@ def flush() -> None:
             stream.flush()
 
 
-def reap() -> list[tuple[int, int]]:
+def reap() -> Iterator[tuple[int, int]]:
     """Collect the children that have ended: (pid, exit code), negative for a signal, as `os.waitstatus_to_exitcode`."""
-    ended: list[tuple[int, int]] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except OSError:  # ECHILD, mostly
-            return ended
-        if pid == 0:
-            return ended
-        ended.append((pid, os.waitstatus_to_exitcode(status)))
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended[0], os.waitstatus_to_exitcode(ended[1])
 
 
 def let_children_drain(seconds: float) -> None:
