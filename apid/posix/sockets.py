@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - getaddrinfo encodes names with it, and the parent imports nothing once it serves
 import errno
 import os
 import socket

@@ -1,8 +1,8 @@
 """Faults on purpose, in a process of its own: each call of an effect fails in turn, and the parent must go on.
 
-`python -m tests.support.injection SCENARIO DIRECTORY PART PARTS` runs the parent of a daemon with its own loop, plan and effects; its
-workers are forked, but load nothing. A first run records the calls that the scenario makes, by place; then each one fails with
-each error. What breaks an invariant is printed, one line each.
+`python -m tests.support.injection SCENARIO DIRECTORY PART PARTS` runs the parent of a daemon with its own loop, plan and effects;
+its workers are forked, but load nothing. A first run counts the calls that the scenario makes; then each one fails with each
+error. What breaks an invariant is printed, one line each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import os
 import pathlib
 import pwd
-import selectors
 import signal
 import socket
 import subprocess
@@ -29,14 +28,14 @@ import setproctitle
 from apid import channel, conf
 from apid.cli import serve
 from apid.errors import ApidError
-from apid.parent import ownlog, program, upgrade
+from apid.parent import ownlog
 from apid.parent.control import Control
 from apid.parent.effects import Effects
 from apid.parent.listeners import Listeners
 from apid.parent.loop import Loop
 from apid.parent.phases import Phase
 from apid.parent.plan import Plan
-from apid.posix import processes, systemd
+from apid.posix import systemd
 
 ERRORS = [
     *(lambda number=number: OSError(number, os.strerror(number)) for number in (13, 24, 28, 40, 4)),
@@ -46,8 +45,11 @@ ERRORS = [
 assert [errno.EACCES, errno.EMFILE, errno.ENOSPC, errno.ELOOP, errno.EINTR] == [13, 24, 28, 40, 4]
 
 CALLS = [
-    *((os, name) for name in ("open", "stat", "lstat", "fstat", "unlink", "kill", "fork", "memfd_create", "pread", "dup2")),
-    *((os, name) for name in ("umask", "replace", "fchown", "execve", "set_inheritable", "waitpid", "listdir", "scandir")),
+    *(
+        (os, name)
+        for name in ("open", "stat", "lstat", "fstat", "unlink", "kill", "fork", "memfd_create", "pread", "dup2")
+    ),
+    *((os, name) for name in ("replace", "fchown", "execve", "set_inheritable", "waitpid", "listdir", "scandir")),
     *((socket.socket, name) for name in ("__init__", "bind", "listen", "connect", "sendmsg", "getsockname")),
     *((socket.socket, name) for name in ("setsockopt", "setblocking")),
     *((socket, name) for name in ("socketpair", "getaddrinfo")),
@@ -174,6 +176,10 @@ class World:
         self.loop = Eager(Plan.new(settings.daemon, time.monotonic()), self.effects)
         self.until(lambda: self.state.phase is Phase.RUNNING, "the start")
 
+    def made(self) -> list[str]:
+        """The names of all files that a daemon makes and removes."""
+        return [path.name for path in self.directory.iterdir() if path.name.startswith(("app-", "pid-", "ctl-"))]
+
     @property
     def state(self):
         return self.loop.plan.state
@@ -193,7 +199,7 @@ class World:
         return sum(self.state.changes.values())
 
     def ask(self, command: str, fail_at: int = -1, error=None) -> str:
-        """Have a client ask for a change; returns all that it is answered, once the change is over and the old workers are gone."""
+        """Have a client ask for a change; returns what it is answered until the change is over and the old workers are gone."""
         before = self.verdicts()
         with socket.socket(socket.AF_UNIX) as client:
             CLIENTS[:] = [client]
@@ -224,6 +230,11 @@ class World:
         )
 
 
+def report(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
@@ -231,9 +242,9 @@ def free_port() -> int:
 
 def descriptors() -> Counter:
     kinds = Counter()
-    for fd in os.listdir("/proc/self/fd"):
+    for link in pathlib.Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{fd}")
+            target = str(link.readlink())
             kinds[target.partition(":[")[0].partition("/log-")[0].partition("/fd")[0]] += 1
     return kinds
 
@@ -253,7 +264,7 @@ def check_change(world: World, command: str, fail_at: int = -1, error=None) -> s
     committed = world.state.generation != generation
     if not last.ok and committed != ("is ready" in last.text):
         return f"generation {world.state.generation} after {last}"
-    if not os.path.exists(world.effects.control.path):
+    if not pathlib.Path(world.effects.control.path).exists():
         return "no control socket"
     world.write()
     answer = world.ask("reload")
@@ -263,7 +274,7 @@ def check_change(world: World, command: str, fail_at: int = -1, error=None) -> s
         return f"descriptors {before} became {descriptors()}"
     settings = world.load()
     files = {f"app-{world.number}", f"pid-{world.number}", f"ctl-{world.number}"}
-    found = {name for name in os.listdir(world.directory) if name.startswith(("app-", "pid-", "ctl-"))}
+    found = set(world.made())
     # what the fault kept from being removed may lie there: it is the present ones that count
     return "" if files <= found and settings.daemon.workers == 1 else f"{files - found} are missing"
 
@@ -272,16 +283,13 @@ def change(world: World, command: str, part: int, parts: int) -> None:
     """A reload or an upgrade with each call failing in turn. The upgrade ends at the exec, which always fails here."""
     world.start()
     if command == "upgrade":
-        execve = os.execve
 
         def refused(*_):
             raise FileNotFoundError(2, "No such file or directory")
 
         os.execve = world.injector.before(refused, "execve")
-        assert execve
     problem = check_change(world, command)
     calls = world.count
-    print(f"{calls} calls", file=sys.stderr)
     assert not problem, problem
     assert calls > 20
     for number, (at, error) in enumerate(itertools.product(range(calls), range(len(ERRORS)))):
@@ -291,10 +299,10 @@ def change(world: World, command: str, part: int, parts: int) -> None:
         try:
             problem = check_change(world, command, at, ERRORS[error])
         except AssertionError as failure:
-            print(f"call {at} ({world.injector.hit}) with {ERRORS[error]()!r}: {failure}", flush=True)
+            report(f"call {at} ({world.injector.hit}) with {ERRORS[error]()!r}: {failure}")
             return  # it is not the parent that it was
         if problem:
-            print(f"call {at} ({world.hit}) with {ERRORS[error]()!r}: {problem}", flush=True)
+            report(f"call {at} ({world.hit}) with {ERRORS[error]()!r}: {problem}")
     os.kill(os.getpid(), signal.SIGTERM)
     while world.effects.code is None:
         world.loop.step()
@@ -305,20 +313,19 @@ def begin(world: World, part: int, parts: int) -> None:
     """A start with each call failing in turn, each in a child of its own: it serves, or ends with a code and leaves nothing."""
     argv = ["--config-file", str(world.directory / "apid.conf")]
     calls = one_start(world, argv, -1, None)[2]
-    print(f"{calls} calls", file=sys.stderr)
     assert calls > 20
     for number, (at, error) in enumerate(itertools.product(range(calls), range(len(ERRORS)))):
         if number % parts != part:
             continue
         code, said, _, hit = one_start(world, argv, at, ERRORS[error])
-        left = [name for name in os.listdir(world.directory) if name.startswith(("app-", "pid-", "ctl-"))]
+        left = world.made()
         problem = f"{left} left behind" if left and hit != "unlink" else ""
         if code not in (0, 2, 3, 4, 70) or (code and not said.strip()):
             problem = f"exit code {code}, and said {said!r}"
         if isinstance(ERRORS[error](), OSError) and code == 70 and "Error" not in said:
             problem = f"no reason: {said!r}"
         if problem:
-            print(f"call {at} ({hit}) with {ERRORS[error]()!r}: {problem}", flush=True)
+            report(f"call {at} ({hit}) with {ERRORS[error]()!r}: {problem}")
         for name in left:
             os.unlink(world.directory / name)
 
@@ -333,16 +340,12 @@ def one_start(world: World, argv: list[str], at: int, error) -> tuple[int, str, 
         facts = world.directory / "facts"
         code = 99
 
-        def stop_when_ready(loop):
-            step = Loop.step
-            step(loop)
-            if loop.plan.state.phase is Phase.RUNNING and world.injector.active:
-                world.injector.active = False
-                os.kill(os.getpid(), signal.SIGTERM)
-
         class Stopping(Loop):
             def step(self):
-                stop_when_ready(self)
+                super().step()
+                if self.plan.state.phase is Phase.RUNNING and world.injector.active:
+                    world.injector.active = False
+                    os.kill(os.getpid(), signal.SIGTERM)
 
         serve.Loop, serve.boot.run = Stopping, worker
         world.injector.arm(at, error)
@@ -368,7 +371,6 @@ def one_start(world: World, argv: list[str], at: int, error) -> tuple[int, str, 
 
 if __name__ == "__main__":
     scenario, where, which, of = sys.argv[1:5]
-    assert selectors and processes and program and upgrade
     arena = World(pathlib.Path(where))
     if scenario == "start":
         begin(arena, int(which), int(of))
