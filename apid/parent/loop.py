@@ -19,18 +19,16 @@ import socket
 import time
 from collections import deque
 
-import setproctitle
-
 from apid import channel
-from apid.bulletin import Bulletin
 from apid.errors import ExitCode
 from apid.parent import events, faults, report, upgrade
 from apid.parent.control import Client, Control, Request
 from apid.parent.effects import Effects
 from apid.parent.events import Action, Asked, Event
 from apid.parent.lifecycle import Stage
-from apid.parent.phases import SIGNALS, Command, ending
+from apid.parent.phases import SIGNALS, Command
 from apid.parent.plan import Plan
+from apid.parent.telling import Telling
 from apid.parent.watch import Watch
 from apid.posix import processes, signals
 from apid.scoreboard import BEAT_NS
@@ -57,9 +55,7 @@ class Loop:
         self._watched: dict[int, socket.socket] = {}
         self._server: socket.socket | None = None
         self._interest: dict[int, tuple[socket.socket, int]] = {}
-        self._watchdog_at = 0.0
-        self._status = ""
-        self._bulletin = Bulletin(effects.board.bulletin)
+        self._telling = Telling(effects)
         self._faults = effects.faults
         self._lost = 0
         """Turns in a row without supervision: the loop could not wait, or the plan not decide."""
@@ -127,7 +123,7 @@ class Loop:
             queue.extendleft(reversed(outcomes))
         if self._becoming:
             self._become_now()
-        for duty in (self._sync, self._sync_control, self._publish):
+        for duty in (self._sync, self._sync_control, lambda: self._telling.publish(self.plan.state)):
             with self._faults.caught("a turn of the loop"):
                 duty()
 
@@ -171,6 +167,8 @@ class Loop:
         news = [*said, *self._last_words(exits), *asked]
         with self._faults.caught("the watch over the workers"):
             news += self._look()
+        with self._faults.caught("the service manager"):
+            self._telling.beat(self.plan.state, time.monotonic())
         return [*news, events.Tick()]
 
     def _last_words(self, exits: list[Event]) -> list[Event]:
@@ -187,11 +185,9 @@ class Loop:
 
     def _timeout(self) -> float | None:
         now = time.monotonic()
-        times = [self.plan.deadline(now), self.effects.exposures.due()]
+        times = [self.plan.deadline(now), self.effects.exposures.due(), self._telling.due()]
         if any(child.stage in (Stage.READY, Stage.DRAINING) for child in self.plan.state.children):
             times.append(self._watch.due)
-        if self.effects.notifier.watchdog:
-            times.append(self._watchdog_at)
         if now < self._control_rests:
             times.append(self._control_rests)
         due = [at for at in times if at is not None]
@@ -226,14 +222,14 @@ class Loop:
                 LOG.error("%s", error, extra={"pid": pid})  # noqa: TRY400 - a traceback would say nothing more
         return heard
 
-    # ---- beats, watchdog, status ----
+    # ---- beats, and what is polled ----
 
     def _look(self) -> list[Event]:
         now = time.monotonic()
         with self._faults.caught("the log of a stack"):
             self.effects.exposures.collect(now)
         if now < self._watch.due:
-            return self._notify(now)
+            return []
         beats: dict[int, float] = {}
         for child in self.plan.state.children:
             if child.stage in (Stage.READY, Stage.DRAINING):
@@ -244,20 +240,7 @@ class Loop:
                 found.append(events.Silent(finding.pid, finding.age, finding.hung))
             else:
                 found.append(events.Beating(finding.pid))
-        return found + self._notify(now)
-
-    def _notify(self, now: float) -> list[Event]:
-        notifier = self.effects.notifier
-        if notifier.watchdog and now >= self._watchdog_at:
-            # Honest: the loop turns, and unless nobody is meant to serve, somebody does.
-            children = [child for child in self.plan.state.children if child.stage is Stage.READY]
-            well = not children or any(not child.stalled for child in children)
-            if well:
-                notifier.send("WATCHDOG=1")
-            self._watchdog_at = now + notifier.watchdog / 3
-        if notifier.address and ending(self.plan.state.phase):
-            notifier.send("EXTEND_TIMEOUT_USEC=5000000")
-        return []
+        return found
 
     def _sync(self) -> None:
         """Poll exactly the channels that there are."""
@@ -269,15 +252,6 @@ class Loop:
                 self._selector.register(sock, selectors.EVENT_READ, pid)
                 self._watched[pid] = sock
         self._heard_out &= set(channels)
-
-    def _publish(self) -> None:
-        facts = report.facts(self.plan.state, self.effects, time.monotonic())
-        line = facts["line"]
-        if line != self._status:
-            self._status = line
-            self.effects.notifier.send(f"STATUS={line}")
-            setproctitle.setproctitle(f"apid: parent ({line})")
-        self._bulletin.publish(facts)
 
     def _sync_control(self) -> None:
         """Poll exactly the control socket and the clients that there are."""

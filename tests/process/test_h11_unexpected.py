@@ -1,7 +1,7 @@
 """H11: an exception that nobody foresaw costs what was being done, never the daemon.
 
-The first tests let each call of the parent fail in turn (tests/support/injection.py); the others do to a real daemon what made
-one die: each is a change that fails with its reason, or succeeds, while the old generation serves on.
+What is done here to a real daemon made one die. Each is a change that fails with its reason, or succeeds, while the old generation
+serves on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import resource
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import textwrap
 
@@ -22,37 +21,6 @@ from tests.support import processes
 from tests.support.apps import pipeline
 from tests.support.client import get
 from tests.support.processes import wait_until
-
-PARTS = 24
-
-
-def every_call_fails(scenario, part, parts, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.injection", scenario, str(tmp_path), str(part), str(parts)],
-        cwd=pathlib.Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout == ""
-
-
-@pytest.mark.parametrize("scenario", ["start", "reload", "upgrade"])
-def test_h11_calls_that_fail(scenario, tmp_path):
-    """Every 24th pair of call and error."""
-    every_call_fails(scenario, 0, PARTS, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(1, 4))
-@pytest.mark.parametrize("scenario", ["start", "reload", "upgrade"])
-def test_h11_every_call_fails(scenario, part, tmp_path):
-    every_call_fails(scenario, part, 4, tmp_path)
-
-
-# ---- a real daemon ----
 
 
 def reload(one, *, by_signal=False):
@@ -385,3 +353,26 @@ def test_h11_more_listeners_than_the_bulletin_holds(daemon, tmp_path):
     assert told["listeners_omitted"] > 0
     assert get(one.address).status == 200
     assert reload(one) == "ok"
+
+
+def test_h11_a_trial_that_blocks_before_it_loads_dies_with_the_parent(daemon, tmp_path):
+    """The first thing that a trial does may block for ever, an open of a FIFO for instance; an orphan would hold the port."""
+    os.mkfifo(tmp_path / "fifo")
+    site = """
+        import os
+        from apid.worker import boot
+        def blocked(_):
+            os.open(os.environ["FIFO"], os.O_RDONLY)
+        if os.environ.get("FIFO"):
+            kept = boot.run
+            boot.run = lambda ticket, **more: blocked(ticket) if ticket.trial else kept(ticket, **more)
+    """
+    one = daemon(paste=pipeline("hello"), workers=1, environment={"FIFO": str(tmp_path / "fifo")})
+    (one.directory / "sitecustomize.py").write_text(textwrap.dedent(site))
+    one.start()
+    one.signal(signal.SIGHUP)
+    one.wait_for_log("generation 2 is being prepared")
+    children = one.wait_for_workers(2)
+    one.signal(signal.SIGKILL)
+    one.wait()
+    wait_until(lambda: not any(map(processes.alive, children)), "worker and trial are gone", 10)

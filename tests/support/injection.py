@@ -102,6 +102,7 @@ def worker(ticket) -> None:
         signal.signal(signum, signal.SIG_DFL)
     for client in CLIENTS:  # it is this process's, and the parent's end must see that it is closed
         client.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     sock = ticket.channel
     sock.settimeout(0.2)
     sock.send(channel.encode(channel.Ready()))
