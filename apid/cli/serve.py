@@ -119,12 +119,12 @@ def _taken_over(
     try:
         settings = load()
     except Exception:  # noqa: BLE001 - the Prepare below tries again, and says why
-        logging.basicConfig()
+        ownlog.fall_back()
     try:
         if settings is not None:
             ownlog.set_up(settings)
     except Exception as fault:  # noqa: BLE001 - the log is lost, the daemon is not
-        logging.basicConfig()
+        ownlog.fall_back()
         trouble.append(fault)
     plan = inheritance.plan()
     listeners = inheritance.listeners()

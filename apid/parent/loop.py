@@ -232,8 +232,12 @@ class Loop:
             return []
         beats: dict[int, float] = {}
         for child in self.plan.state.children:
-            if child.stage in (Stage.READY, Stage.DRAINING):
-                beats[child.pid] = self.effects.board.row(child.row).cells[BEAT_NS] / 1e9
+            beat = self.effects.board.row(child.row).cells[BEAT_NS]
+            if beat and child.stage in (
+                Stage.READY,
+                Stage.DRAINING,
+            ):  # 0: it beats into a scoreboard that an upgrade lost
+                beats[child.pid] = beat / 1e9
         found: list[Event] = []
         for finding in self._watch.look(now, beats, self.plan.state.daemon.worker_timeout):
             if finding.silent:

@@ -6,7 +6,7 @@ import logging
 import os
 
 from apid import log
-from apid.conf.settings import Settings
+from apid.conf.settings import Log, Settings
 from apid.errors import ApidError
 from apid.parent.events import LogsReopened
 from apid.posix import processes
@@ -22,6 +22,11 @@ def set_up(settings: Settings) -> None:
     """
     owner = processes.owner(settings.daemon.user, settings.daemon.group)
     log.setup(settings.log, identity=f"pid={os.getpid()}", owner=owner)
+
+
+def fall_back() -> None:
+    """Log to the standard error, as after a start without options, until a configuration can be applied."""
+    log.setup(Log(), identity=f"pid={os.getpid()}")
 
 
 def reopen() -> LogsReopened:

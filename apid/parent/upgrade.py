@@ -85,17 +85,18 @@ class Inheritance:
         for key, fd in self.document["listeners"].items():
             try:
                 listeners.adopt(key, _socket(fd))
-            except OSError as error:  # the next generation binds it anew
-                LOG.error("the listening socket %s could not be taken over: %s", key, error)  # noqa: TRY400 - it says it all
+            except Exception:  # the next generation binds it anew
+                LOG.exception("the listening socket %s could not be taken over", key)
         return listeners
 
     def board(self) -> Scoreboard | None:
         """The counters; None when this program lays them out differently, or they cannot be mapped."""
-        fd = self.document["board"]
-        with contextlib.suppress(OSError, ValueError):
-            os.set_inheritable(fd, False)
-            return Scoreboard.attach(fd)
-        return None
+        try:
+            os.set_inheritable(self.document["board"], False)
+            return Scoreboard.attach(self.document["board"])
+        except Exception:
+            LOG.exception("the scoreboard could not be taken over: the counters begin anew")
+            return None
 
     def give(self, effects: Effects) -> None:
         """Hand everything else to the effects of this image; what cannot be taken over is logged, and the rest is."""
@@ -171,5 +172,10 @@ def _bytes(text: str) -> bytes:
 
 
 def _socket(fd: int) -> socket.socket:
-    os.set_inheritable(fd, False)
-    return socket.socket(fileno=fd)
+    try:
+        os.set_inheritable(fd, False)
+        return socket.socket(fileno=fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(fd)  # its peer shall see that nobody is there
+        raise

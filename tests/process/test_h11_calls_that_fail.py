@@ -1,4 +1,4 @@
-"""H11: each call of the parent fails in turn with each error, at a start, a reload and an upgrade (tests/support/injection.py)."""
+"""H11: each call of the parent fails in turn with each error, at a start, a reload and an upgrade (tests.support.injection)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """H11: an exception that nobody foresaw costs what was being done, never the daemon.
 
-What is done here to a real daemon made one die. Each is a change that fails with its reason, or succeeds, while the old generation
-serves on.
+What is done here to a real daemon made one die. Each is a change that fails with its reason, or succeeds, while the old workers
+serve on.
 """
 
 from __future__ import annotations
