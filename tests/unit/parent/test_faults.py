@@ -180,9 +180,10 @@ def test_a_forked_child_is_bound_to_its_parent_before_all_else(tmp_path):
     import os, signal, sys
     from apid.posix import processes
     def child():
+        print(os.getpid(), flush=True)
         os.open(sys.argv[1], os.O_RDONLY)
     os.mkfifo(sys.argv[1])
-    print(processes.fork(child), flush=True)
+    processes.fork(child)
     signal.pause()
     """
     with subprocess.Popen(
