@@ -75,6 +75,7 @@ def document(
         "wanted": facts["wanted"],
         "ready": facts["ready"],
         "listeners": [_listener(one, queue(one["address"])) for one in facts["listeners"]],
+        "listeners_omitted": facts["listeners_omitted"],
         "change": _aged(facts["change"], now, "since"),
         "last_change": _aged(facts["history"][-1], now, "at") if facts["history"] else None,
         "history": [_aged(one, now, "at") for one in facts["history"]],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import importlib.metadata
-import logging
+import functools
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import setproctitle
@@ -19,15 +19,20 @@ from apid.errors import ApidError
 from apid.loggers import logger
 from apid.parent import ownlog, program, upgrade
 from apid.parent.effects import Effects
-from apid.parent.events import Prepare
+from apid.parent.events import Event, Prepare
 from apid.parent.listeners import Listeners, Places
 from apid.parent.loop import Loop
 from apid.parent.plan import Plan
 from apid.parent.reservation import Holdings, Reservation
-from apid.posix import processes, systemd
+from apid.posix import processes, signals, systemd
 from apid.scoreboard import Scoreboard
+from apid.version import VERSION
+from apid.worker import boot
 
 LOG = logger("apid")
+
+LONGEST_DRAIN = 60.0
+"""Seconds that the workers get when what the program before left cannot be taken over: their own limit is not known then."""
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -36,10 +41,13 @@ def serve(argv: Sequence[str]) -> int:
     Raises:
         ApidError: the start failed; its class carries the exit code.
     """
-    inheritance = upgrade.restore(os.environ)
+    directory = conf.working_directory()
+    load = functools.partial(conf.load, argv, directory=directory)
+    with _draining_on_failure():
+        inheritance = upgrade.restore(os.environ)
     if inheritance is not None:
-        return _go_on(argv, inheritance)
-    settings = conf.load(argv)
+        return _go_on(inheritance, load, directory)
+    settings = load()
     ownlog.set_up(settings)
     _introduce(settings)
     notifier = systemd.Notifier(os.environ)
@@ -48,25 +56,34 @@ def serve(argv: Sequence[str]) -> int:
     if inline and settings.daemon.control_socket:
         LOG.warning("no control socket at %s: workers = 0 serves without a parent", settings.daemon.control_socket)
         settings = dataclasses.replace(settings, daemon=dataclasses.replace(settings.daemon, control_socket=None))
-    reserved, holdings = Reservation.take(settings, listeners, Holdings()), Holdings()
-    listeners.keep(key for keys in reserved.places.values() for key in keys)
-    for name in listeners.leftovers():
-        LOG.warning("the descriptor %s was handed over, and no address wants it (bind = fd:%s): closed", name, name)
-        notifier.send("FDSTOREREMOVE=1", f"FDNAME={name}")
-    reserved.commit(settings.daemon, holdings)
-    if inline:
-        return _inline(settings, listeners, reserved.places, holdings)
-    effects = Effects(
-        settings,
-        listeners,
-        load=lambda: conf.load(argv),
-        run_worker=_run_worker,
-        notifier=notifier,
-        argv=program.command_line(),
-        places=reserved.places,
-        holdings=holdings,
-    )
-    code = Loop(Plan.new(settings.daemon, time.monotonic()), effects).run()
+    with contextlib.ExitStack() as undo:
+        undo.callback(listeners.close)
+        holdings = Holdings()
+        undo.callback(holdings.end)
+        reserved = Reservation.take(settings, listeners, holdings)
+        reserved.commit_control(settings.daemon, holdings)
+        reserved.commit_pid_file(settings.daemon, holdings)
+        listeners.keep(key for keys in reserved.places.values() for key in keys)
+        for name in listeners.leftovers():
+            text = "the descriptor %s was handed over, and no address wants it (bind = fd:%s): closed"
+            LOG.warning(text, name, name)
+            notifier.send("FDSTOREREMOVE=1", f"FDNAME={name}")
+        if inline:
+            _inline(settings, listeners, reserved.places, holdings)
+        effects = Effects(
+            settings,
+            listeners,
+            load=load,
+            run_worker=boot.run,
+            notifier=notifier,
+            argv=program.command_line(),
+            directory=directory,
+            places=reserved.places,
+            holdings=holdings,
+        )
+        loop = Loop(Plan.new(settings.daemon, time.monotonic()), effects)
+        undo.pop_all()
+    code = loop.run()
     if effects.reason:
         print(f"apid: {effects.reason}", file=sys.stderr)  # noqa: T201 - the last line of a failed start
     return code
@@ -81,58 +98,65 @@ def _introduce(settings: Settings) -> None:
         LOG.info("listener %s on %s serves %s of %s", listener.name, addresses, paste.app_name, paste.config_file)
 
 
-def _go_on(argv: Sequence[str], inheritance: upgrade.Inheritance) -> int:
-    """Take over from the image that this process was: same pid, sockets and workers; then raise a generation of new code."""
+def _go_on(inheritance: upgrade.Inheritance, load: Callable[[], Settings], directory: str) -> int:
+    """Take over from the image that this process was: same pid, sockets and workers; then raise a generation of new code.
+
+    Workers live, so nothing that goes wrong here may end the daemon as long as it can supervise them; if it cannot, they drain.
+    """
+    with _draining_on_failure():
+        loop, first = _taken_over(inheritance, load, directory)
+    return loop.run(first)
+
+
+@contextlib.contextmanager
+def _draining_on_failure() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        signals.unblock_all()
+        processes.let_children_drain(LONGEST_DRAIN)
+        raise
+
+
+def _taken_over(
+    inheritance: upgrade.Inheritance, load: Callable[[], Settings], directory: str
+) -> tuple[Loop, list[Event]]:
+    trouble: list[Exception] = []
+    settings: Settings | None = None
+    try:
+        settings = load()
+    except Exception:  # noqa: BLE001 - the Prepare below tries again, and says why
+        ownlog.fall_back()
+    try:
+        if settings is not None:
+            ownlog.set_up(settings)
+    except Exception as fault:  # noqa: BLE001 - the log is lost, the daemon is not
+        ownlog.fall_back()
+        trouble.append(fault)
     plan = inheritance.plan()
     notifier = systemd.Notifier(os.environ)
     listeners = inheritance.listeners(kept=bool(notifier.address))
     places = inheritance.places().get(plan.state.generation, {})
-    try:
-        settings: Settings | None = conf.load(argv)
-    except ApidError:
-        settings = None  # said by the Prepare below, which tries again
-    board = inheritance.board()
-    trouble = _log_again(settings)
-    LOG.info(
-        "upgraded: version %s goes on with %d workers", importlib.metadata.version("apid"), len(plan.state.children)
-    )
+    LOG.info("upgraded: version %s goes on with %d workers", VERSION, len(plan.state.children))
     effects = Effects(
         listeners.serving(settings, places) if settings is not None else None,
         listeners,
-        load=lambda: conf.load(argv),
-        run_worker=_run_worker,
+        load=load,
+        run_worker=boot.run,
         notifier=notifier,
         argv=program.command_line(),
+        directory=directory,
         places=places,
-        holdings=inheritance.holdings(),
-        board=board or Scoreboard.create(),
+        holdings=Holdings(),
+        board=inheritance.board(),
         generation=plan.state.generation,
     )
+    for error in trouble:
+        effects.faults.note("the log", error)
     inheritance.give(effects)
-    if trouble:
-        LOG.error("%s", trouble)
+    loop = Loop(plan, effects)
     change = plan.state.change
-    first = effects.perform(Prepare(change.generation)) if change is not None else []
-    return Loop(plan, effects).run(first)
-
-
-def _log_again(settings: Settings | None) -> str:
-    """Set the log up in the new image; workers live, so nothing that goes wrong here may end it: returns what did."""
-    try:
-        if settings is not None:
-            ownlog.set_up(settings)
-            return ""
-    except ApidError as error:
-        logging.basicConfig()
-        return str(error)
-    logging.basicConfig()
-    return ""
-
-
-def _run_worker(ticket: channel.Ticket) -> NoReturn:
-    from apid.worker import boot
-
-    boot.run(ticket)
+    return loop, effects.perform(Prepare(change.generation)) if change is not None else []
 
 
 def _inline(settings: Settings, listeners: Listeners, places: Places, holdings: Holdings) -> NoReturn:
@@ -143,7 +167,6 @@ def _inline(settings: Settings, listeners: Listeners, places: Places, holdings: 
     sockets = {name: listeners.of(keys) for name, keys in places.items()}
     ticket = channel.Ticket(0, 1, settings, sockets, None, board, row)
     setproctitle.setproctitle("apid: inline")
-    from apid.worker import boot
 
     def at_end() -> None:
         listeners.close()

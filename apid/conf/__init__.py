@@ -4,6 +4,6 @@
 """
 
 from apid.conf.command_line import CommandLine, command_line
-from apid.conf.load import load
+from apid.conf.load import load, working_directory
 
-__all__ = ["CommandLine", "command_line", "load"]
+__all__ = ["CommandLine", "command_line", "load", "working_directory"]

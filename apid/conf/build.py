@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from apid.conf import database, identity, listener, paste_deploy, text
+from apid.conf.files import anchored
 from apid.conf.server import default_workers
 from apid.conf.settings import Address, Daemon, Http, Listener, Log, Paste, Settings
 from apid.conf.tls import build_tls
@@ -83,10 +84,10 @@ def _check_identity(values: Values) -> None:
 
 
 def _check_parent_directory(value: Value, path: str) -> None:
-    directory = Path(path).parent
-    if not directory.is_dir():
+    directory = str(Path(path).parent)
+    if not value.is_directory(directory):
         raise value.error(f"there is no directory {directory}")
-    if Path(path).is_dir():
+    if value.is_directory(path):
         raise value.error(f"{path} is a directory")
 
 
@@ -94,7 +95,10 @@ def _http(values: Values, effective: dict[str, str]) -> Http:
     access_log = values["access_log"]
     target = access_log.value
     if target not in ("-", "off"):
-        target = access_log.origin.absolute(target)
+        try:
+            target = access_log.origin.absolute(target)
+        except ValueError as error:
+            raise access_log.error(str(error)) from None
         _check_parent_directory(access_log, target)
         effective["access_log"] = target
     if values["max_header_line"].value > values["max_header_size"].value:
@@ -114,11 +118,14 @@ def _log(values: Values, effective: dict[str, str]) -> Log:
     log_file, log_dir = values["log_file"], values["log_dir"]
     path = log_file.value
     if path is not None:
-        base = Path(log_dir.value if log_dir.value is not None else log_file.origin.absolute(""))
-        path = os.path.normpath(base / Path(path).expanduser())
+        try:
+            path = anchored(path, log_dir.value) if log_dir.value is not None else log_file.origin.absolute(path)
+            path = os.path.normpath(path)
+        except ValueError as error:
+            raise log_file.error(str(error)) from None  # noqa: TRY400 - log_file is a Value, no logger
         _check_parent_directory(log_file, path)
     elif log_dir.value is not None:
-        if not Path(log_dir.value).is_dir():
+        if not log_dir.is_directory(log_dir.value):
             raise log_dir.error("there is no such directory")
         path = os.path.join(log_dir.value, "apid.log")
     effective["log_file"] = path or ""
@@ -189,8 +196,15 @@ def _pipeline_file(values: Values, files: tuple[str, ...]) -> str:
     beside = [str(Path(file).parent / paste_deploy.DEFAULT_CONFIG_FILE) for file in files]
     places = list(dict.fromkeys([*beside, SYSTEM, PACKAGED]))
     for place in places:
-        if Path(place).exists():
-            return place
+        try:
+            Path(place).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ConfigError(
+                f"[paste_deploy] config_file is not set, and {place} cannot be reached: {error.strerror}"
+            ) from error
+        return place
     raise ConfigError(f"[paste_deploy] config_file is not set, and there is none of {', '.join(places)}")
 
 

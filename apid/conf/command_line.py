@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import importlib.metadata
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -19,6 +18,7 @@ from oslo_config import cfg
 from apid.conf.opts import groups
 from apid.conf.types import Switch
 from apid.errors import ConfigError
+from apid.version import VERSION
 
 Name = tuple[str | None, str]
 """(group or None for [DEFAULT], option)."""
@@ -73,7 +73,7 @@ def _parser() -> tuple[_Parser, dict[str, Name]]:
         usage="apid [--config-file PATH] [--config-dir DIR] [--check-config] [--OPTION VALUE ...]",
         allow_abbrev=False,  # an abbreviation that works today is ambiguous after the next new option
     )
-    parser.add_argument("--version", action="version", version=f"apid {importlib.metadata.version('apid')}")
+    parser.add_argument("--version", action="version", version=f"apid {VERSION}")
     parser.add_argument(
         "--config-file",
         dest="named",

@@ -80,35 +80,59 @@ def _of_listener(section: str) -> bool:
     return normalise(section).startswith(listener.PREFIX)
 
 
-def expand(named: Sequence[tuple[str, str]]) -> list[str]:
+def expand(named: Sequence[tuple[str, str]], start: str) -> list[str]:
     """Return the absolute paths of the files, in the order in which they count.
 
     Args:
         named: (`file` or `dir`, path) as the command line gives them; nothing: the places where oslo.config looks for the
             project apid (~/.apid, ~, /etc/apid, /etc; and there apid.conf and apid.conf.d/*.conf).
+        start: the directory that a relative path starts from; empty: it was removed.
 
     Raises:
-        ConfigError: a directory that was asked for is none.
+        ConfigError: a directory that was asked for is none or cannot be read.
     """
     if not named:
         found = cfg.find_config_files(project="apid", prog="apid")
         directories = cfg.find_config_dirs(project="apid", prog="apid")
-        paths = [*found, *(path for directory in directories for path in _in_directory(Path(directory)))]
+        paths = [*found, *(path for directory in directories for path in _in_directory(directory))]
         return list(dict.fromkeys(paths))
     paths = []
     for kind, path in named:
-        absolute = Path(path).expanduser().absolute()
-        if kind == "file":
-            paths.append(str(absolute))
-        elif absolute.is_dir():
-            paths.extend(_in_directory(absolute))
-        else:
-            raise ConfigError(f"--config-dir {path}: there is no such directory")
+        try:
+            absolute = anchored(path, start)
+        except ValueError as error:
+            raise ConfigError(f"--config-{kind} {path}: {error}") from None
+        paths += [absolute] if kind == "file" else _in_directory(absolute)
     return paths
 
 
-def _in_directory(directory: Path) -> list[str]:
-    return sorted(str(path) for path in directory.glob("*.conf"))
+def _in_directory(directory: str) -> list[str]:
+    try:
+        return sorted(str(path) for path in Path(directory).iterdir() if path.suffix == ".conf")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"--config-dir {directory}: there is no such directory") from None
+    except OSError as error:
+        raise ConfigError(f"--config-dir {directory}: cannot be read: {error.strerror}") from error
+
+
+def anchored(path: str, start: str) -> str:
+    """Return `path` as an absolute one; a relative one starts from `start`, which is empty where there is no such directory.
+
+    Raises:
+        ValueError: it has no meaning.
+    """
+    if "\0" in path:
+        raise ValueError("a path cannot hold a null character")
+    try:
+        expanded = Path(path).expanduser()
+    except RuntimeError as error:  # ~nobody-of-that-name
+        raise ValueError(str(error)) from None
+    if not start and not expanded.is_absolute():
+        raise ValueError("the working directory was removed, so only an absolute path has a meaning")
+    base = Path(start)
+    while expanded.parts[:1] == ("..",):  # not left to the kernel: the directory of the start may be removed later
+        base, expanded = base.parent, expanded.relative_to("..")
+    return str(base / expanded)
 
 
 def read(path: str) -> ConfigFile:

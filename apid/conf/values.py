@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from oslo_config.sources import _environment
 
 from apid.conf import listener
 from apid.conf.command_line import CommandLine, Name, flag
-from apid.conf.files import Assignment, ConfigFile, Known, names_of
+from apid.conf.files import Assignment, ConfigFile, Known, anchored, names_of
 from apid.conf.opts import DEFAULT, groups
 from apid.conf.settings import Address
 from apid.conf.text import content, show
@@ -29,12 +30,14 @@ class Origin:
     Attributes:
         where: the file, the environment variable or the flag; empty for a default.
         line: of the file. alias: the other spelling that was used there, or empty.
+        directory: what a relative path starts from; empty: it was removed. The file's own folder where there is one.
     """
 
     kind: Literal["default", "file", "environment", "command line"] = "default"
     where: str = ""
     line: int = 0
     alias: str = ""
+    directory: str = ""
 
     def __str__(self) -> str:
         """For the operator: `FILE:LINE`, `environment: VARIABLE`, `command line: FLAG` or `default`."""
@@ -43,9 +46,13 @@ class Origin:
         return f"{self.kind}: {self.where}" if self.where else self.kind
 
     def absolute(self, path: str) -> str:
-        """Return the path relative to the file that set it; one from elsewhere is relative to the working directory."""
-        base = Path(self.where).parent if self.kind == "file" else Path.cwd()
-        return os.path.normpath(base / Path(path).expanduser())
+        """Return the path relative to the file that set it; one from elsewhere is relative to the working directory.
+
+        Raises:
+            ValueError: it has no meaning.
+        """
+        start = str(Path(self.where).parent) if self.kind == "file" else self.directory
+        return os.path.normpath(anchored(path, start))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +79,15 @@ class Value:
         """Return the error that says where the value stands and what is wrong with it."""
         return ConfigError(complaint(self.group, self.option, self.raw, self.origin, reason))
 
+    def is_directory(self, path: str) -> bool:
+        """Whether there is a directory `path`; raises the error where that cannot be known (EACCES, ELOOP, ...)."""
+        try:
+            return stat.S_ISDIR(Path(path).stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self.error(f"{path} cannot be reached: {error.strerror}") from None
+
     def check_readable(self) -> None:
         """Raise the error where this names a file that cannot be read."""
         try:
@@ -89,9 +105,10 @@ def complaint(group: str | None, option: str, raw: str, origin: Origin, reason: 
 class _Outside(_environment.EnvironmentConfigurationSource):
     """Command line and environment, in this order, as oslo.config's source above the files."""
 
-    def __init__(self, given: CommandLine, environ: Mapping[str, str]) -> None:
+    def __init__(self, given: CommandLine, environ: Mapping[str, str], directory: str) -> None:
         self._given = given.values
         self._environ = environ
+        self._directory = directory
 
     def get(self, group_name: str | None, option_name: str, opt: cfg.Opt) -> tuple[Any, cfg.LocationInfo | None]:
         found = self.find(group_name, option_name, opt)
@@ -105,21 +122,24 @@ class _Outside(_environment.EnvironmentConfigurationSource):
         """Return the texts and their origin, or None."""
         name: Name = (group, option)
         if name in self._given:
-            return self._given[name], Origin("command line", flag(name))
+            return self._given[name], Origin("command line", flag(name), directory=self._directory)
         variable = self.get_name(group, option)
         if variable in self._environ:
             text = self._environ[variable]
             # A variable holds one text: the values of an option that may be repeated are separated by commas.
-            return [item.strip() for item in text.split(",")] if opt.multi else [text], Origin("environment", variable)
+            texts = [item.strip() for item in text.split(",")] if opt.multi else [text]
+            return texts, Origin("environment", variable, directory=self._directory)
         return None
 
 
 class Values:
     """All options of one load."""
 
-    def __init__(self, given: CommandLine, environ: Mapping[str, str], files: Sequence[ConfigFile]) -> None:
+    def __init__(
+        self, given: CommandLine, environ: Mapping[str, str], files: Sequence[ConfigFile], directory: str
+    ) -> None:
         self._files = files
-        self._outside = _Outside(given, environ)
+        self._outside = _Outside(given, environ, directory)
         self._environ = environ
         self._all: dict[Name, Value] = {}
         logger = logging.getLogger("oslo_config.cfg")

@@ -165,7 +165,7 @@ def begin_waiting(state: State, now: float) -> list[Action]:
 
 def waits(state: State) -> bool:
     """Whether a change waits for nothing but the next turn."""
-    return state.change is None and bool(state.queued) and not ending(state.phase)
+    return state.change is None and state.committed is None and bool(state.queued) and not ending(state.phase)
 
 
 def _commit(state: State, change: Change, now: float) -> list[Action]:
@@ -175,16 +175,29 @@ def _commit(state: State, change: Change, now: float) -> list[Action]:
     state.wanted, state.change, state.recycling = change.wanted, None, 0
     state.phase, state.ever_ready = Phase.RUNNING, True
     state.backoffs = {slot: Backoff() for slot in range(state.wanted)}
-    text = f"generation {change.generation} is ready ({change.wanted} workers, each for {WATCH:g} s at least)"
     actions: list[Action] = [events.Commit(change.generation), events.Leave(False)]
     for child in state.children:
         if child.generation != change.generation:
             actions += dismiss(state, child, Cause.RELOAD, now, successor=True)
-    _judge(state, change, True, text, now)
-    actions += [Say(logging.INFO, f"{change.kind}: {text}; generation {old} drains"), events.Announce("ready")]
-    going = {action.pid for action in actions if isinstance(action, events.DrainWorker)}
+    change.former, change.going = old, [action.pid for action in actions if isinstance(action, events.DrainWorker)]
+    state.committed = change
+    return actions
+
+
+def committed(state: State, event: events.Committed, now: float) -> list[Action]:
+    """Give the verdict of a change that is past its commit: what the commit could not do is part of it."""
+    change, state.committed = state.committed, None
+    if change is None:
+        return []
+    text = f"generation {change.generation} is ready ({change.wanted} workers, each for {WATCH:g} s at least)"
+    if event.trouble:
+        text = f"{change.kind}: {text}, but not all of its settings apply: {'; '.join(event.trouble)}"
+    ok = not event.trouble
+    _judge(state, change, ok, text, now)
+    said = f"{change.kind}: {text}; generation {change.former} drains" if ok else text
+    actions: list[Action] = [Say(logging.INFO if ok else logging.ERROR, said), events.Announce("ready")]
     for who in change.askers:
-        actions += polls.hold(state, who, text, set(going), now)
+        actions += polls.hold(state, who, text, set(change.going), now, ok=ok)
     return actions
 
 

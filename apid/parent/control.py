@@ -113,22 +113,16 @@ class Control:
         self.server: socket.socket | None = server or self._listen(path)
         """None: it listens no more, and only the clients that it has get their answers."""
         self.file = file or sockets.file_of(path)
-        self.server.setblocking(False)
 
     @staticmethod
     def _listen(path: str) -> socket.socket:
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)  # 0600 from the first moment, not by a later chmod
         try:
-            sockets.remove_stale(path)
-            server.bind(path)
-            server.listen(QUEUE)
+            return sockets.listening_at(path, QUEUE)
         except OSError as error:
-            server.close()
-            raise BindError(f"option control_socket: cannot listen on {path}: {error.strerror}") from error
+            raise BindError(f"option control_socket: cannot listen on {path}: {error.strerror or error}") from error
         finally:
             os.umask(before)
-        return server
 
     def is_at(self, path: str) -> bool:
         """Whether it listens, and who connects to `path` reaches it: the file is neither removed nor replaced."""

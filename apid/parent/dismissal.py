@@ -64,4 +64,4 @@ def quiesce(state: State, was: Phase, who: int | None, now: float) -> list[Actio
     if who is None:
         return actions
     draining = {child.pid for child in going if child.stage is Stage.DRAINING}
-    return [*actions, *polls.hold(state, who, text, draining, now)]
+    return [*actions, *polls.hold(state, who, text, draining, now, ok=True)]

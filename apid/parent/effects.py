@@ -1,8 +1,13 @@
-"""Performs the plan's actions: one method an action. What fails becomes an event; what to do about it is decided elsewhere."""
+"""Performs the plan's actions: one method an action. What fails becomes an event; what to do about it is decided elsewhere.
+
+Whatever an action raises ends here (`perform`): of a change it becomes the failure of that change, otherwise a line in the log.
+Each action that makes several things takes them back when a later one fails, so no descriptor and no child is lost.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -11,14 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from apid import channel, log
-from apid.conf.settings import Settings
-from apid.errors import ApidError, ConfigError
+from apid.conf.settings import Daemon, Settings
+from apid.errors import ApidError, BindError, ConfigError
 from apid.loggers import logger
-from apid.parent import events, ownlog, program
+from apid.parent import events, faults, ownlog, program
 from apid.parent.events import Action, Cause, Event
+from apid.parent.exposures import Exposures
 from apid.parent.listeners import Listeners, Places
 from apid.parent.reservation import Holdings, Reservation
-from apid.parent.stacks import STACKS, Stacks
+from apid.parent.stacks import Stacks
 from apid.posix import processes, systemd
 from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard, in_words
 
@@ -45,6 +51,7 @@ class Effects:
         run_worker: RunWorker,
         notifier: systemd.Notifier,
         argv: Sequence[str],
+        directory: str = "",
         places: Places,
         holdings: Holdings,
         board: Scoreboard | None = None,
@@ -60,8 +67,11 @@ class Effects:
         self.holdings = holdings
         self.notifier = notifier
         self.argv = tuple(argv)
+        self.directory = directory
+        """Where the daemon was started: an upgrade's program begins there."""
         self.code: int | None = None
         self.reason = ""
+        self.faults = faults.Faults()
         self.in_child: Callable[[], None] = lambda: None
         """What the loop adds: closes its own descriptors in a fresh child."""
         self.become: Callable[[int], None] = lambda _: None
@@ -72,12 +82,21 @@ class Effects:
         self.places: dict[int, Places] = {generation: places}
         """Where each generation listens; an upgrade carries it over, settings it reads anew."""
         self._reserved: dict[int, Reservation] = {}
-        self._exposures: list[tuple[float, int, str]] = []
+        self.exposures = Exposures(self.board, self.rows, self.stacks)
 
     # ---- the door ----
 
     def perform(self, action: Action) -> list[Event]:
-        """Do one thing; returns what happened, for the plan."""
+        """Do one thing; returns what happened, for the plan. Never raises an Exception."""
+        try:
+            return self._perform(action)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - what reads a configuration may also want to leave
+            happened = faults.outcome(action, error)
+            if not any(isinstance(event, events.Failed) for event in happened):  # that one is logged with its traceback
+                self.faults.note(f"the action {type(action).__name__}", error)
+            return happened
+
+    def _perform(self, action: Action) -> list[Event]:
         match action:
             case events.Spawn():
                 return [self._spawn(action)]
@@ -91,33 +110,41 @@ class Effects:
                 self.become(action.generation)
             case events.ReopenLogs():
                 return [ownlog.reopen()]
+            case events.Commit():
+                return [self._commit(action.generation)]
             case events.LookAtQueues() | events.Unlisten():
                 return self._queues(action)
+            case events.Tell() | events.DrainWorker() | events.Kill() | events.Expose():
+                self._address(action)
+            case _:
+                self._housekeep(action)
+        return []
+
+    def _address(self, action: events.Tell | events.DrainWorker | events.Kill | events.Expose) -> None:
+        match action:
             case events.Tell():
                 self._tell(action.pid, action.message)
             case events.DrainWorker():
                 self._drain(action)
             case events.Kill():
-                self.collect(float("inf"))
+                with self.faults.caught("the log of a stack"):
+                    self.exposures.collect(float("inf"))
                 # the installed program that is tried has a child of its own, which loads the pipelines
                 processes.kill(action.pid, action.signum, group=action.pid in self._trials)
             case events.Expose():
-                self._expose(action)
-            case _:
-                self._housekeep(action)
-        return []
+                self.exposures.ask(action.pid, action.age, hung=action.hung)
 
     def _queues(self, action: events.LookAtQueues | events.Unlisten) -> list[Event]:
-        waiting = self.listeners.waiting()
         if isinstance(action, events.LookAtQueues):
-            return [events.Queued(waiting)]
-        self.listeners.close()
+            return [events.Queued(self.listeners.waiting())]
+        try:
+            waiting = self.listeners.waiting()
+        finally:
+            self.listeners.close()
         return [events.Abandoned(waiting)] if action.abandon else []
 
     def _housekeep(self, action: Action) -> None:
         match action:
-            case events.Commit():
-                self._commit(action.generation)
             case events.Discard():
                 self._discard(action.generation)
             case events.Leave():
@@ -150,37 +177,35 @@ class Effects:
 
     def _fork(self, slot: int, generation: int, row_index: int, *, trial: bool) -> int:
         settings = self.settings[generation]
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        stacks = self.stacks.new()
         row = self.board.row(row_index)
         row.clear()
-        ticket = channel.Ticket(
-            slot=slot,
-            generation=generation,
-            settings=settings,
-            listeners={name: self.listeners.of(keys) for name, keys in self.places[generation].items()},
-            channel=theirs,
-            board=self.board,
-            row=row,
-            trial=trial,
-            stacks=stacks,
-        )
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.enter_context(ours)
+            with theirs:
+                ours.setblocking(False)
+                stacks = self.stacks.new()
+                undo.callback(os.close, stacks)
+                ticket = channel.Ticket(
+                    slot=slot,
+                    generation=generation,
+                    settings=settings,
+                    listeners={name: self.listeners.of(keys) for name, keys in self.places[generation].items()},
+                    channel=theirs,
+                    board=self.board,
+                    row=row,
+                    trial=trial,
+                    stacks=stacks,
+                )
 
-        def child() -> NoReturn:
-            ours.close()
-            self._let_go()
-            self.listeners.keep(_keys(self.places[generation]))
-            self._run_worker(ticket)
+                def child() -> NoReturn:
+                    ours.close()
+                    self._let_go()
+                    self.listeners.keep(_keys(self.places[generation]))
+                    self._run_worker(ticket)
 
-        try:
-            pid = processes.fork(child)
-        except OSError:
-            os.close(stacks)
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.setblocking(False)
+                pid = processes.fork(child)
+                undo.pop_all()  # after the fork nothing can fail that would have to be taken back
         self.channels[pid] = ours
         self.stacks.add(pid, stacks)
         row.cells[SLOT], row.cells[GENERATION] = slot, generation
@@ -206,7 +231,7 @@ class Effects:
 
     def _try_program(self, generation: int) -> Event:
         try:
-            trial = program.Trial.start(self.argv)
+            trial = program.Trial.start(self.argv, self.directory)
         except OSError as error:
             return events.Failed(generation, f"cannot start the installed program {self.argv[0]}: {error.strerror}")
         self._trials[trial.pid] = trial
@@ -241,9 +266,9 @@ class Effects:
         self._tell(action.pid, channel.Drain(action.deadline, action.successor, ends))
 
     def _retire(self, action: events.Retire) -> None:
-        row = self.board.row(action.row)
         self.rows.pop(action.pid, None)
         self.forget(action.pid)
+        row = self.board.row(action.row)
         expected = action.cause in (Cause.RELOAD, Cause.STOP, Cause.SCALE) or not action.reason
         level = logging.ERROR if action.cause not in _PLANNED else logging.WARNING if action.lost else logging.INFO
         text = f"worker ended: {action.cause}" + ("" if expected else f": {action.reason}")
@@ -264,9 +289,11 @@ class Effects:
     def forget(self, pid: int) -> None:
         """Close what belonged to a child that is gone."""
         sock = self.channels.pop(pid, None)
-        if sock is not None:
-            sock.close()
-        self.stacks.remove(pid)
+        try:
+            self.stacks.remove(pid)
+        finally:
+            if sock is not None:
+                sock.close()
 
     # ---- generations ----
 
@@ -283,34 +310,49 @@ class Effects:
         return events.Prepared(generation, settings.daemon)
 
     def _discard(self, generation: int) -> None:
+        self.settings.pop(generation, None)
+        self.places.pop(generation, None)
         reserved = self._reserved.pop(generation, None)
         if reserved is not None:
             reserved.release(self.listeners)
-        self.settings.pop(generation, None)
-        self.places.pop(generation, None)
 
-    def _commit(self, generation: int) -> None:
-        self.generation = generation
+    def _commit(self, generation: int) -> Event:
+        """From here there is no way back: each step is performed whatever becomes of the others, and what failed is told."""
         settings = self.settings[generation]
+        self.generation = generation
         reserved = self._reserved.pop(generation)
-        gone = self.listeners.keep(_keys(reserved.places))
+        daemon, held = settings.daemon, self.holdings
+        steps: list[Callable[[], object]] = [
+            lambda: self._release(reserved.places),
+            lambda: self._tune(reserved.places, daemon),
+            lambda: reserved.commit_control(daemon, held),
+            lambda: ownlog.set_up(settings),
+            lambda: reserved.commit_pid_file(daemon, held),
+        ]
+        trouble = []
+        for step in steps:
+            try:
+                step()
+            except ApidError as error:
+                trouble.append(str(error))
+            except Exception as error:  # noqa: BLE001 - as said above
+                self.faults.note(f"the commit of generation {generation}", error)
+                trouble.append(faults.describe(error))
+        return events.Committed(generation, tuple(trouble))
+
+    def _release(self, places: Places) -> None:
+        gone = self.listeners.keep(_keys(places))
         kept = {name for name, _ in self.listeners.stored()}
         for key, name in gone.items():
             if name not in kept:  # it was not bound again, after its file had been removed
                 LOG.info("no longer listening on %s", key)
             self.notifier.send("FDSTOREREMOVE=1", f"FDNAME={name}")
-        self._tune(settings)
-        reserved.commit(settings.daemon, self.holdings)
-        try:
-            ownlog.set_up(settings)
-        except ApidError as error:
-            LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
 
-    def _tune(self, settings: Settings) -> None:
+    def _tune(self, places: Places, daemon: Daemon) -> None:
         try:
-            self.listeners.tune(self.places[self.generation], settings.daemon)
+            self.listeners.tune(places, daemon)
         except OSError as error:  # it was bound with other rights
-            LOG.error("cannot change the mode of a socket's file: %s", error)  # noqa: TRY400 - as above
+            raise BindError(f"cannot change the mode of a socket's file: {error}") from error
 
     # ---- telling ----
 
@@ -324,40 +366,14 @@ class Effects:
         else:
             self.notifier.send("STOPPING=1")
 
-    def _expose(self, action: events.Expose) -> None:
-        row = self.board.row(self.rows[action.pid])
-        flights = in_words(row.in_flight())
-        what = "hung" if action.hung else "stalled"
-        text = f"{what}: its hub has not turned for {action.age:.1f} s; requests in flight: {flights or 'none'}"
-        self.stacks.take(action.pid)
-        processes.kill(action.pid, STACKS)
-        self._exposures.append((time.monotonic() + 0.2, action.pid, text))
-
-    def exposures_due(self) -> float | None:
-        """When `collect` has something to do, in monotonic seconds."""
-        return min((at for at, _, _ in self._exposures), default=None)
-
-    def collect(self, now: float) -> None:
-        """Log the stacks that silent workers have written since they were asked: one block an incident."""
-        due = [one for one in self._exposures if one[0] <= now]
-        self._exposures = [one for one in self._exposures if one[0] > now]
-        for _, pid, text in due:
-            stack = self.stacks.take(pid)
-            row = self.rows.get(pid)
-            if row is None:
-                continue
-            cells = self.board.row(row).cells
-            about = log.about(int(cells[SLOT]), int(cells[GENERATION]), pid)
-            LOG.error("%s", text, extra={**about, "block": stack.strip() or "(it wrote no stack)"})
-
     def end(self) -> None:
-        """Leave nothing behind."""
-        self.collect(float("inf"))
-        self.listeners.close()
-        for holdings in [self.holdings, *(reserved.fresh for reserved in self._reserved.values())]:
-            holdings.end()
-        for pid in list(self.channels):
-            self.forget(pid)
+        """Leave nothing behind; what cannot be removed keeps nothing else."""
+        steps: list[Callable[[], object]] = [lambda: self.exposures.collect(float("inf")), self.listeners.close]
+        steps += [self.holdings.end, *(reserved.fresh.end for reserved in self._reserved.values())]
+        steps += [functools.partial(self.forget, pid) for pid in list(self.channels)]
+        for step in steps:
+            with self.faults.caught("the end"):
+                step()
 
     def statistics(self) -> dict[str, object]:
         """Where it listens, and how many generations' settings are kept."""

@@ -56,7 +56,12 @@ def close(state: State, now: float) -> list[Action]:
     return [events.LookAtQueues()]
 
 
-def looked(state: State, event: events.Queued, now: float) -> list[Action]:
+def note(state: State, event: events.Queued | events.Abandoned, now: float) -> list[Action]:
+    """Take note of what waits, or was lost, in the accept queues."""
+    return _abandoned(state, event) if isinstance(event, events.Abandoned) else _looked(state, event, now)
+
+
+def _looked(state: State, event: events.Queued, now: float) -> list[Action]:
     """Nothing waits: drain. Something waits: the generation's workers are raised, or go on booting, to answer it."""
     if state.phase is not Phase.LEAVING or state.waiting is None:
         return []
@@ -98,7 +103,7 @@ def _unlisten(state: State, *, abandon: bool) -> Action:
     return events.Unlisten(abandon)
 
 
-def abandoned(state: State, event: events.Abandoned) -> list[Action]:
+def _abandoned(state: State, event: events.Abandoned) -> list[Action]:
     """The accept queues are closed: whoever waited there is lost, and the log and the exit code say so."""
     state.abandoning = False
     state.cut += event.waiting

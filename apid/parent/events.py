@@ -56,6 +56,14 @@ class Failed:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Committed:
+    """The generation is the present one. `trouble` names each step of the commit that failed; the others were performed."""
+
+    generation: int
+    trouble: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TrialStarted:
     """A throw-away child loads the new configuration, or the new program is tried."""
 
@@ -146,6 +154,7 @@ Event = (
     Asked
     | Prepared
     | Failed
+    | Committed
     | TrialStarted
     | Spawned
     | SpawnFailed
@@ -234,7 +243,7 @@ class Expose:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Commit:
-    """The generation is the one: its settings apply, listeners that it does not have are closed here."""
+    """The generation is the one: its settings apply, listeners that it does not have are closed here. Answered by Committed."""
 
     generation: int
 

@@ -250,15 +250,15 @@ class Listeners:
 
     def close(self, keys: Iterable[str] | None = None) -> None:
         """Close sockets (all by default); the file of a UNIX socket goes with it, if it is still this socket's."""
-        for key in list(self._bound) if keys is None else list(keys):
-            bound = self._bound.pop(key, None)
-            if bound is None:
-                continue
-            ours = bound.path and os.getpid() == self._pid
-            if ours and bound.reachable and not (self._kept and keys is None):
-                with contextlib.suppress(OSError):
-                    os.unlink(bound.path)
-            bound.sock.close()
+        with contextlib.ExitStack() as each:  # one that cannot be closed keeps no other one open
+            for key in list(self._bound) if keys is None else list(keys):
+                bound = self._bound.pop(key, None)
+                if bound is None:
+                    continue
+                each.callback(bound.sock.close)
+                ours = bound.path and os.getpid() == self._pid
+                if ours and bound.reachable and not (self._kept and keys is None):
+                    each.callback(_unlink, bound.path)
 
     def waiting(self) -> int:
         """How many connections wait for an accept, in all queues; of UNIX sockets one each at most."""
@@ -280,6 +280,11 @@ def _unused(key: str, taken: Iterable[str]) -> str:
 
 def _errno(error: BindError) -> int | None:
     return getattr(error.__cause__, "errno", None)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def stored_name(key: str) -> str:

@@ -6,7 +6,7 @@ import os
 
 from apid import log
 from apid.conf import identity
-from apid.conf.settings import Settings
+from apid.conf.settings import Log, Settings
 from apid.errors import ApidError
 from apid.loggers import logger
 from apid.parent.events import LogsReopened
@@ -22,6 +22,11 @@ def set_up(settings: Settings) -> None:
     """
     who = identity.of(settings.daemon.user, settings.daemon.group)
     log.setup(settings.log, identity=f"pid={os.getpid()}", owner=(who.uid, who.gid) if who is not None else None)
+
+
+def fall_back() -> None:
+    """Log to the standard error, as after a start without options, until a configuration can be applied."""
+    log.setup(Log(), identity=f"pid={os.getpid()}")
 
 
 def reopen() -> LogsReopened:

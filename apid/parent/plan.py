@@ -102,10 +102,10 @@ class Plan:
                 return self._beat(event, now)
             case events.LogsReopened():
                 return polls.answered_by_parent(self.state, event.error)
-            case events.Queued():
-                return ending.looked(state, event, now)
-            case events.Abandoned():
-                return ending.abandoned(state, event)
+            case events.Queued() | events.Abandoned():
+                return ending.note(state, event, now)
+            case events.Committed():
+                return change_steps.committed(state, event, now)
             case events.Prepared() | events.Failed() | events.TrialStarted():
                 return change_steps.note(state, event, now)
             case events.Tick():

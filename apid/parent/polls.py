@@ -57,9 +57,9 @@ def answered_by_parent(state: State, error: str) -> list[Action]:
     return _settle(state)
 
 
-def hold(state: State, who: int, verdict: str, pids: set[int], now: float) -> list[Action]:
-    """Answer `who` with a good verdict once none of `pids` accepts connections any more (or hangs, and cannot)."""
-    state.polls.append(Poll("drain", who, pids, now + PATIENCE, verdict=verdict))
+def hold(state: State, who: int, verdict: str, pids: set[int], now: float, *, ok: bool) -> list[Action]:
+    """Answer `who` with the verdict of a commit once none of `pids` accepts connections any more (or hangs, and cannot)."""
+    state.polls.append(Poll("drain", who, pids, now + PATIENCE, [] if ok else [verdict], verdict))
     return _settle(state)
 
 

@@ -6,16 +6,22 @@ a virtualenv that was replaced, or a symbolic link that was switched, is what co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
+import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 STATE_VERSION = 2
 """Of the document that an upgrade hands over; the new program is asked beforehand whether it reads it."""
+
+ROOM = 16
+"""Descriptors that must be free in a program that takes over: the loader, imports and its own loop need them."""
 
 ASKED_VERSION = "APID_PREFLIGHT_STATE"
 """Environment: set for a preflight, holds STATE_VERSION of the running program."""
@@ -58,8 +64,8 @@ class Trial:
     fd: int
 
     @classmethod
-    def start(cls, argv: Sequence[str]) -> Trial:
-        """Start it; raises OSError when the program is not there."""
+    def start(cls, argv: Sequence[str], directory: str = "") -> Trial:
+        """Start it in `directory`, or in the working directory where there is none; raises OSError when the program is gone."""
         fd = os.memfd_create("apid-preflight", os.MFD_CLOEXEC)
         try:
             process = subprocess.Popen(
@@ -67,11 +73,12 @@ class Trial:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=fd,
+                cwd=directory if Path(directory or "-").is_dir() else None,
                 env={**os.environ, ASKED_VERSION: str(STATE_VERSION), ASKED_BY: str(os.getpid())},
                 start_new_session=True,
                 restore_signals=True,
             )
-        except OSError:
+        except BaseException:
             os.close(fd)
             raise
         pid = process.pid
@@ -81,25 +88,30 @@ class Trial:
 
     def output(self) -> str:
         """What it wrote to its standard error (the last 16 KiB); the descriptor is closed."""
-        size = os.fstat(self.fd).st_size
-        data = os.pread(self.fd, 16384, max(0, size - 16384))
-        os.close(self.fd)
-        return data.decode("utf-8", "replace")
+        try:
+            size = os.fstat(self.fd).st_size
+            return os.pread(self.fd, 16384, max(0, size - 16384)).decode("utf-8", "replace")
+        finally:
+            os.close(self.fd)
 
 
-def become(argv: Sequence[str], state_fd: int, keep: Sequence[int]) -> OSError:
-    """Exec the program with `keep` and `state_fd` inherited; returns only when that failed, with the reason.
+def become(argv: Sequence[str], state_fd: int, keep: Sequence[int], directory: str = "") -> Exception:
+    """Exec the program in `directory` with `keep` and `state_fd` inherited; returns only when that failed, with the reason.
 
     Signals must be blocked by the caller: they stay blocked, and pending, until the new image unblocks them.
     """
     descriptors = [state_fd, *keep]
-    for fd in descriptors:
-        os.set_inheritable(fd, True)
-    # Ignored signals are inherited over an exec and handled ones are reset; nothing else needs care (execve(2)).
-    signal.set_wakeup_fd(-1)
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - len(descriptors) - 3
+    if room < ROOM:
+        return OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: it needs {ROOM} descriptors to begin with")
+    with contextlib.suppress(OSError):  # it may have been removed; then only absolute paths have a meaning
+        os.chdir(directory or ".")
     try:
+        for fd in descriptors:
+            os.set_inheritable(fd, True)
+        # Ignored signals are inherited over an exec and handled ones are reset; nothing else needs care (execve(2)).
         os.execve(argv[0], list(argv), {**os.environ, STATE_FD: str(state_fd)})  # noqa: S606 - becoming a program is its point
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, this image goes on
         for fd in descriptors:
             os.set_inheritable(fd, False)
         return error

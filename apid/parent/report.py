@@ -5,7 +5,8 @@ It changes nothing. The document itself is put together in apid.status, from the
 
 from __future__ import annotations
 
-import importlib.metadata
+import itertools
+import json
 import os
 from typing import Any
 
@@ -18,11 +19,14 @@ from apid.parent.lifecycle import Stage
 from apid.parent.phases import Phase
 from apid.parent.state import State, Verdict
 from apid.posix import accept_queue, sockets
-
-VERSION = importlib.metadata.version("apid")
+from apid.version import VERSION
 
 CAUSES = tuple(value for name, value in vars(Cause).items() if name.isupper())
 """Of the closed set, those that need no number: they are counted from 0."""
+
+MOST_LISTENERS = 64 * 1024
+"""Bytes of JSON for the list of listeners, the only part of the facts without a bound of its own: the others fill 160 KiB at
+most, and the bulletin has room for 256."""
 
 LONGEST_TEXT = 500
 """Characters of a verdict that the facts keep; the log has all of them."""
@@ -49,6 +53,7 @@ def status_line(state: State, now: float) -> str:
 def facts(state: State, effects: Effects, now: float) -> dict[str, Any]:
     """What a worker cannot know of the daemon; it stays the same while nothing happens."""
     change = state.change
+    listeners, omitted = _listeners(effects)
     return {
         "version": VERSION,
         "pid": os.getpid(),
@@ -59,7 +64,8 @@ def facts(state: State, effects: Effects, now: float) -> dict[str, Any]:
         "generation": state.generation,
         "wanted": state.wanted,
         "ready": len(state.ready(state.generation)),
-        "listeners": _listeners(effects),
+        "listeners": listeners,
+        "listeners_omitted": omitted,
         "change": None
         if change is None
         else {
@@ -88,9 +94,15 @@ def status(state: State, effects: Effects, now: float, flights: int = 0) -> dict
     )
 
 
-def _listeners(effects: Effects) -> list[dict[str, str]]:
+def _listeners(effects: Effects) -> tuple[list[dict[str, str]], int]:
+    """The listeners as far as MOST_LISTENERS allows, and how many more there are."""
     names = {key: name for _, places in sorted(effects.places.items()) for name, keys in places.items() for key in keys}
-    return [{"name": names.get(key, ""), "address": spelled} for key, spelled in effects.listeners.statistics().items()]
+    found = [
+        {"name": names.get(key, ""), "address": spelled} for key, spelled in effects.listeners.statistics().items()
+    ]
+    sizes = itertools.accumulate(len(json.dumps(one)) for one in found)
+    shown = sum(size <= MOST_LISTENERS for size in sizes)
+    return found[:shown], len(found) - shown
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -6,6 +6,7 @@ in use is touched before the commit, and nothing that can fail is left for after
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from apid.conf.settings import Daemon, Settings
@@ -29,11 +30,12 @@ class Holdings:
             self.pid_file.close()
 
     def end(self) -> None:
-        """Close everything and remove the files."""
-        if self.control is not None:
-            self.control.end(unlink=True)
-        if self.pid_file is not None:
-            self.pid_file.remove()
+        """Close everything and remove the files; one that cannot be removed keeps the other from nothing."""
+        with contextlib.ExitStack() as both:
+            if self.control is not None:
+                both.callback(self.control.end, unlink=True)
+            if self.pid_file is not None:
+                both.callback(self.pid_file.remove)
 
 
 @dataclasses.dataclass(slots=True)
@@ -72,21 +74,26 @@ class Reservation:
 
     def release(self, listeners: Listeners) -> None:
         """Give back what was taken."""
-        self.fresh.end()
-        listeners.close(self.new)
+        with contextlib.ExitStack() as both:
+            both.callback(listeners.close, self.new)
+            both.callback(self.fresh.end)
 
-    def commit(self, daemon: Daemon, used: Holdings) -> None:
-        """Put control socket and pid file in the place of the former ones, and end what is no longer wanted."""
-        control, pid_file = self.fresh.control, self.fresh.pid_file
+    def commit_control(self, daemon: Daemon, used: Holdings) -> None:
+        """Replace the control socket by the new one, or end one that is no longer wanted."""
+        control = self.fresh.control
         if control is not None:
-            if used.control is not None:
-                control.succeed(used.control)
-            used.control = control
+            former, used.control = used.control, control
+            if former is not None:
+                control.succeed(former)
         elif used.control is not None and not daemon.control_socket:
             used.control.stop_listening()  # who asked for this waits for the verdict
+
+    def commit_pid_file(self, daemon: Daemon, used: Holdings) -> None:
+        """Replace the pid file by the new one, or remove one that is no longer wanted."""
+        pid_file = self.fresh.pid_file
         if used.pid_file is not None and (pid_file is not None or not daemon.pid_file):
-            used.pid_file.remove()
-            used.pid_file = None
+            former, used.pid_file = used.pid_file, pid_file
+            former.remove()
         used.pid_file = pid_file or used.pid_file
         if used.pid_file is not None and daemon.pid_file:
             used.pid_file.path = daemon.pid_file  # perhaps another name of the same file: /var/run and /run

@@ -25,10 +25,9 @@ class Stacks:
         """Make a memfd for a worker that is about to be forked."""
         return os.memfd_create("apid-stacks", os.MFD_CLOEXEC)
 
-    def add(self, pid: int, fd: int) -> None:
-        """Note whose it is."""
-        self._fds[pid] = fd
-        self._read[pid] = os.fstat(fd).st_size
+    def add(self, pid: int, fd: int, read: int = 0) -> None:
+        """Note whose it is, and how many bytes of it are known already."""
+        self._fds[pid], self._read[pid] = fd, read
 
     def take(self, pid: int) -> str:
         """Return what the worker has written since the last call."""

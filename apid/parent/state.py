@@ -38,6 +38,7 @@ class Change:
         daemon, wanted: the new generation's settings and number of workers; known after PREPARING.
         deaths: how many of its workers ended after they were ready.
         tried: the pipelines were loaded on trial already (by the preflight of an upgrade).
+        former, going: the generation that a commit replaced, and the pids of its workers that were told to drain then.
     """
 
     kind: str
@@ -54,6 +55,8 @@ class Change:
     wanted: int = 0
     tried: bool = False
     deaths: int = 0
+    former: int = 0
+    going: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(slots=True)
@@ -103,6 +106,8 @@ class State:
     """(slot, generation) of forks that were asked for and not answered yet."""
     backoffs: dict[int, Backoff] = dataclasses.field(default_factory=dict)
     change: Change | None = None
+    committed: Change | None = None
+    """A change that is past its commit; its verdict waits for the outcome of that action, within the same turn."""
     queued: list[tuple[str, int | None]] = dataclasses.field(default_factory=list)
     """(kind, who) of changes asked for during a change; they become one."""
     verdict: Verdict | None = None

@@ -6,22 +6,28 @@ Pending signals, zombies and clients that wait for the verdict all survive an ex
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+from apid.errors import ApidError
+from apid.loggers import logger
 from apid.parent import handover, program
 from apid.parent.control import Control
 from apid.parent.effects import Effects
 from apid.parent.listeners import Bound, Listeners, Places
 from apid.parent.plan import Plan
-from apid.parent.reservation import Holdings
 from apid.parent.state import State
+from apid.posix import processes
 from apid.posix.pidfile import PidFile
 from apid.scoreboard import Scoreboard
+
+LOG = logger("apid.parent")
 
 
 def become(state: State, effects: Effects) -> str:
@@ -51,17 +57,19 @@ def become(state: State, effects: Effects) -> str:
         },
         "pid_file": [pid_file.fd, pid_file.path] if pid_file else None,
     }
-    fd = os.memfd_create("apid-state", os.MFD_CLOEXEC)
-    os.write(fd, json.dumps(document).encode())
     keep = [effects.board.fd, *document["channels"].values(), *document["stacks"].values()]
     keep += [fileno for kind in ("listeners", "clients") for fileno, *_ in document[kind].values()]
     keep += [document[kind][0] for kind in ("control", "pid_file") if document[kind]]
-    effects.notifier.restore(os.environ)
-    error = program.become(effects.argv, fd, keep)
-    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
-        os.environ.pop(name, None)
-    os.close(fd)
-    return f"{effects.argv[0]}: {error.strerror}"
+    with os.fdopen(os.memfd_create("apid-state", os.MFD_CLOEXEC), "wb") as file:
+        file.write(json.dumps(document).encode())
+        file.flush()
+        effects.notifier.restore(os.environ)
+        try:
+            error = program.become(effects.argv, file.fileno(), keep, effects.directory)
+        finally:
+            for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+                os.environ.pop(name, None)
+    return f"{effects.argv[0]}: {getattr(error, 'strerror', None) or error}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,7 +87,10 @@ class Inheritance:
         listeners = Listeners(kept=kept)
         listeners.resolved = self.document["resolved"]
         for key, (fd, path, file) in self.document["listeners"].items():
-            listeners.adopt(key, Bound(_socket(fd), path, _pair(file)))
+            try:
+                listeners.adopt(key, Bound(_socket(fd), path, _pair(file)))
+            except Exception:  # the next generation binds it anew
+                LOG.exception("the listening socket %s could not be taken over", key)
         return listeners
 
     def places(self) -> dict[int, Places]:
@@ -87,51 +98,69 @@ class Inheritance:
         return {int(generation): places for generation, places in self.document["places"].items()}
 
     def board(self) -> Scoreboard | None:
-        """The counters; None when this program lays them out differently."""
-        fd = self.document["board"]
-        os.set_inheritable(fd, False)
-        return Scoreboard.attach(fd)
+        """The counters; None when this program lays them out differently, or they cannot be mapped."""
+        try:
+            os.set_inheritable(self.document["board"], False)
+            return Scoreboard.attach(self.document["board"])
+        except Exception:
+            LOG.exception("the scoreboard could not be taken over: the counters begin anew")
+            return None
 
     def give(self, effects: Effects) -> None:
-        """Hand everything else to the effects of this image."""
+        """Hand everything else to the effects of this image; what cannot be taken over is logged, and the rest is."""
         effects.generation = self.document["state"]["generation"]
-        for pid, fd in self.document["channels"].items():
-            sock = _socket(fd)
-            sock.setblocking(False)
-            effects.channels[int(pid)] = sock
-        for pid, fd in self.document["stacks"].items():
-            os.set_inheritable(fd, False)
-            effects.stacks.add(int(pid), fd)
         effects.places |= self.places()
-        effects.rows = {int(pid): row for pid, row in self.document["rows"].items()}
-
-    def holdings(self) -> Holdings:
-        """Control socket, with its clients, and pid file."""
-        holdings = Holdings()
+        effects.rows |= {int(pid): row for pid, row in self.document["rows"].items()}
+        caught = effects.faults.caught
+        for pid, fd in self.document["channels"].items():
+            with caught(f"taking over the channel of process {pid}"):
+                sock = _socket(fd)
+                sock.setblocking(False)
+                effects.channels[int(pid)] = sock
+        for pid, fd in self.document["stacks"].items():
+            with caught(f"taking over the stacks of process {pid}"):
+                os.set_inheritable(fd, False)
+                effects.stacks.add(int(pid), fd, os.fstat(fd).st_size)
+        for pid in self.document["channels"].keys() - {str(pid) for pid in effects.channels}:
+            with caught(f"the dismissal of process {pid}"):
+                processes.kill(int(pid), signal.SIGTERM)  # it hears nothing else any more; another one takes its seat
+        with caught("taking over the control socket"):
+            self._give_control(effects)
         if self.document["pid_file"]:
-            fd, path = self.document["pid_file"]
-            os.set_inheritable(fd, False)
-            holdings.pid_file = PidFile(path, fd)
-        if self.document["control"]:
-            fd, path, file = self.document["control"]
-            holdings.control = control = Control(path, _socket(fd), _pair(file))
-            for number, (client_fd, pending, received, unsent) in self.document["clients"].items():
+            with caught("taking over the pid file"):  # the next generation writes it again
+                fd, path = self.document["pid_file"]
+                os.set_inheritable(fd, False)
+                effects.holdings.pid_file = PidFile(path, fd)
+
+    def _give_control(self, effects: Effects) -> None:
+        if not self.document["control"]:
+            return
+        fd, path, file = self.document["control"]
+        effects.holdings.control = control = Control(path, _socket(fd), _pair(file))
+        for number, (client_fd, pending, received, unsent) in self.document["clients"].items():
+            with effects.faults.caught("taking over a client of the control socket"):
                 client = control.adopt(int(number), _socket(client_fd))
                 client.pending, client.received, client.unsent = pending, _bytes(received), _bytes(unsent)
-        return holdings
 
 
 def restore(environ: dict[str, str] | os._Environ[str]) -> Inheritance | None:
-    """Read what a former image of this process left; None when this is a start and no upgrade."""
+    """Read what a former image of this process left; None when this is a start and no upgrade.
+
+    Raises:
+        ApidError: it cannot be read, or is not for this process and program.
+    """
     text = environ.pop(program.STATE_FD, "")
-    if not text.isdigit():
+    if not text.isdecimal():
         return None
-    fd = int(text)
-    with os.fdopen(fd, "rb") as file:
-        file.seek(0)
-        document = json.load(file)
-    if document["version"] != program.STATE_VERSION or document["pid"] != os.getpid():
-        raise RuntimeError(f"the state in descriptor {fd} is not for this process and program")
+    try:
+        with os.fdopen(int(text), "rb") as file:
+            file.seek(0)
+            document = json.load(file)
+        if document["version"] != program.STATE_VERSION or document["pid"] != os.getpid():
+            raise ValueError("it is not for this process and program")  # noqa: TRY301 - one text for all that is wrong with it
+    except (OSError, ValueError, OverflowError, KeyError, TypeError) as error:
+        text = f"{program.STATE_FD}={text}: the state of the program before cannot be taken over: {error}"
+        raise ApidError(text) from error
     return Inheritance(document)
 
 
@@ -156,5 +185,10 @@ def _pair(file: list[int] | None) -> tuple[int, int] | None:
 
 
 def _socket(fd: int) -> socket.socket:
-    os.set_inheritable(fd, False)
-    return socket.socket(fileno=fd)
+    try:
+        os.set_inheritable(fd, False)
+        return socket.socket(fileno=fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(fd)  # its peer shall see that nobody is there
+        raise

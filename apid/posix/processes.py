@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from apid.errors import ConfigError, ExitCode
@@ -23,15 +25,20 @@ _PR_SET_DUMPABLE = 4
 def fork(child: Callable[[], NoReturn]) -> int:
     """Fork; the child runs `child` with all signals blocked and never returns here. Returns the child's pid.
 
+    The child dies with this process (PR_SET_PDEATHSIG) until it decides otherwise; nothing that may block comes before that.
+
     Raises:
         OSError: fork(2) failed: EAGAIN (a limit on processes), ENOMEM.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
+    parent = os.getpid()
     with signals.blocked():
         pid = os.fork()
         if pid == 0:
             try:
+                die_with_parent(True)
+                if os.getppid() != parent:
+                    os._exit(ExitCode.OK)  # it died before the call
                 child()
             except BaseException:  # noqa: BLE001 - the last line before the parent's own stack would go on in the child
                 traceback.print_exc()
@@ -40,17 +47,34 @@ def fork(child: Callable[[], NoReturn]) -> int:
     return pid
 
 
-def reap() -> list[tuple[int, int]]:
+def flush() -> None:
+    """Write out what is buffered, as far as possible: a child would write it a second time, os._exit would lose it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a full disk; closed, None, or whatever else an application has put there
+            stream.flush()
+
+
+def reap() -> Iterator[tuple[int, int]]:
     """Collect the children that have ended: (pid, exit code), negative for a signal, as `os.waitstatus_to_exitcode`."""
-    ended: list[tuple[int, int]] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended
-        if pid == 0:
-            return ended
-        ended.append((pid, os.waitstatus_to_exitcode(status)))
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended[0], os.waitstatus_to_exitcode(ended[1])
+
+
+def let_children_drain(seconds: float) -> None:
+    """Send SIGTERM to every child, and wait until all have ended or `seconds` have passed.
+
+    For a parent that cannot supervise any more: it asks the kernel who its children are (proc(5), /proc/PID/task/TID/children).
+    """
+    me = os.getpid()
+    with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as children:
+        for pid in children.read().split():
+            kill(int(pid), signal.SIGTERM)
+    end = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < end:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.05)
 
 
 def wait(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import encodings.idna  # noqa: F401 - getaddrinfo encodes names with it, and the parent imports nothing once it serves
 import errno
 import os
 import socket
@@ -94,10 +95,12 @@ def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socke
     sock = _bound_tcp(address)
     try:
         tune(sock, backlog=backlog, tcp_keepidle=tcp_keepidle)
-    except OSError as error:
+        sock.setblocking(False)
+    except BaseException as error:
         sock.close()
+        if not isinstance(error, OSError):
+            raise
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
-    sock.setblocking(False)
     return sock
 
 
@@ -114,8 +117,10 @@ def _bound_tcp(address: Address) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(target)
-    except OSError as error:
+    except BaseException as error:
         sock.close()
+        if not isinstance(error, OSError):
+            raise
         text = _explain(error)
         if error.errno == errno.EADDRINUSE and not occupants.of_tcp(target[0], address.port, overlapping=True):
             text += OUTGOING
@@ -158,19 +163,30 @@ def _lookup(address: Address) -> list[tuple[int, int, int, str, tuple[str, int]]
 
 
 def _bind_unix(address: Address, backlog: int, umask: int | None) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(umask) if umask is not None else None  # unix(7): who may write to the file may connect
     try:
-        remove_stale(address.path)
-        sock.bind(address.path)
-        sock.listen(backlog)
+        return listening_at(address.path, backlog)
     except OSError as error:
-        sock.close()
         raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
     finally:
         if before is not None:
             os.umask(before)
-    sock.setblocking(False)
+
+
+def listening_at(path: str, backlog: int) -> socket.socket:
+    """Return a non-blocking UNIX socket that listens at `path`; a stale file there is replaced.
+
+    Raises:
+        OSError: neither socket nor file is left.
+    """
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        remove_stale(path)
+        sock.bind(path)
+        undo.callback(os.unlink, path)
+        sock.listen(backlog)
+        sock.setblocking(False)
+        undo.pop_all()
     return sock
 
 

@@ -64,9 +64,7 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
             ending.run(born.patience or ending.ABORTED, code, threads=born.patience > 0)
         except BaseException:
             LOG.exception("the exit functions failed")
-    for stream in (sys.stdout, sys.stderr):  # os._exit writes out nothing that is buffered
-        with contextlib.suppress(Exception):  # the application's, whatever it is by now
-            stream.flush()
+    processes.flush()
     os._exit(code)
 
 

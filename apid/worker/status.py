@@ -5,7 +5,6 @@ Nobody is asked, so it answers in a worker of any generation, while the parent i
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import time
 from typing import Any
@@ -15,6 +14,7 @@ from apid import status as documents
 from apid.bulletin import Bulletin
 from apid.posix import accept_queue, sockets
 from apid.posix.accept_queue import AcceptQueue
+from apid.version import VERSION
 
 
 class Status:
@@ -49,7 +49,7 @@ class Status:
         ticket, draining = self._ticket, self._ticket.row.cells[scoreboard.STATE] == scoreboard.State.DRAINING
         pid, stage = os.getpid(), "draining" if draining else "ready"
         return {
-            "version": importlib.metadata.version("apid"),
+            "version": VERSION,
             "pid": pid,
             "line": "serving inline, without workers",
             "phase": "stopping" if draining else "running",
@@ -63,6 +63,7 @@ class Status:
                 for name, group in ticket.listeners.items()
                 for sock in group
             ],
+            "listeners_omitted": 0,
             "change": None,
             "history": [],
             "changes": {},

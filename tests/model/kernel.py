@@ -55,7 +55,7 @@ class Kernel:
         self.inbox: list[events.Event] = []
         self.exits: list[events.Event] = []
         self.forks_that_fail = 0
-        self.prepare_fails = self.try_fails = self.exec_fails = False
+        self.prepare_fails = self.try_fails = self.exec_fails = self.commit_fails = False
         self.asked: Counter[int] = Counter()
         self.replies: dict[int, list[events.Reply]] = {}
         self.code: int | None = None
@@ -200,6 +200,7 @@ class Kernel:
                 # as far as the parent can know: a worker may die between its Ready and this line
                 serving = {c.slot for c in self.state.children.of(action.generation) if self.serves(c)}
                 assert serving == set(range(self.state.wanted)), "committed with other seats than the wanted ones"
+                return [events.Committed(action.generation, ("the pid file is lost",) if self.commit_fails else ())]
             case events.Discard():
                 assert action.generation != self.committed
             case events.LookAtQueues():
@@ -311,6 +312,7 @@ class Kernel:
         state = self.state
         leaves = state.phase is Phase.QUIESCED or (ending(state.phase) and state.phase is not Phase.ENDED)
         assert self.leaving == leaves or self.code is not None, "health checks tell something else than the phase"
+        assert state.committed is None, "a commit without a verdict"
         assert {child.pid for child in state.children} == {
             one.pid for one in self.processes.values() if one.kind == "worker"
         }, "the plan and the kernel disagree about who is there"

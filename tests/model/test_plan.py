@@ -195,9 +195,10 @@ class Machine(RuleBasedStateMachine):
     def forks_fail(self, forks):
         self.kernel.forks_that_fail = forks
 
-    @rule(prepare=st.booleans(), trial=st.booleans(), become=st.booleans())
-    def the_next_changes_fail(self, prepare, trial, become):
+    @rule(prepare=st.booleans(), trial=st.booleans(), become=st.booleans(), commit=st.booleans())
+    def the_next_changes_fail(self, prepare, trial, become, commit):
         self.kernel.prepare_fails, self.kernel.try_fails, self.kernel.exec_fails = prepare, trial, become
+        self.kernel.commit_fails = commit
 
     @rule(pick=PICK, flights=st.integers(0, 3), stuck=st.booleans())
     def has_requests(self, pick, flights, stuck):

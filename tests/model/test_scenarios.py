@@ -99,6 +99,24 @@ def test_a_reload_has_its_steps_in_order_and_its_verdict(kernel):
     assert kernel.state.generation == 2
 
 
+def test_what_a_commit_could_not_do_is_in_its_verdict(kernel):
+    """There is no way back from a commit: the new generation serves, the old one drains, and the verdict names what failed."""
+    kernel.commit_fails = True
+    kernel.ask(Command.RELOAD, 1)
+    kernel.turn()
+    pass_trial(kernel)
+    boot(kernel)
+    assert kernel.state.generation == 2
+    for old in kernel.workers(draining=True):
+        kernel.say(old.pid, channel.Draining())
+    kernel.turn()
+    (verdict,) = kernel.replies[1]
+    assert not verdict.ok
+    assert "generation 2 is ready" in verdict.text
+    assert "the pid file is lost" in verdict.text
+    assert kernel.state.changes == {"reload failed": 1}
+
+
 def test_an_old_worker_that_hangs_does_not_hold_the_verdict_for_ever(kernel):
     kernel.ask(Command.RELOAD, 1)
     kernel.turn()

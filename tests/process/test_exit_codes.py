@@ -141,9 +141,9 @@ def test_4_when_no_worker_ever_became_ready(daemon, tmp_path, how):
 
 SITE = """
 import os
-def fork():
+def memfd_create(*_):
     raise ZeroDivisionError("injected by a test")
-os.fork = fork
+os.memfd_create = memfd_create
 """
 
 

@@ -82,6 +82,7 @@ class Daemon:
         self.directory = directory
         self.config = directory / "apid.conf"
         self.paste = directory / "api-paste.ini"
+        self.working_directory = directory
         self.log_path = directory / "apid.log"
         self.control = directory / "ctl"
         self.options: dict[str, object] = {
@@ -138,7 +139,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command,
-                cwd=self.directory,
+                cwd=self.working_directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -14,6 +14,7 @@ from apid.parent.phases import Command, Phase
 from apid.parent.state import Change, Poll, State, Step, Verdict
 
 NOT_CARRIED = {
+    "committed",  # its verdict falls in the same turn
     "pending",  # forks are answered before an exec
     "verdict",  # the last of `history`
     "stoppers",  # nobody upgrades while stopping

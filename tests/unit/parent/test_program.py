@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from apid.errors import ApidError
 from apid.parent import program, upgrade
 
 SHOW = "import json, sys; from apid.parent import program; print(json.dumps(program.command_line()))"
@@ -72,8 +73,11 @@ def test_a_start_is_no_upgrade_and_a_document_for_another_process_is_refused():
     assert upgrade.restore({program.STATE_FD: "nonsense"}) is None
     fd = os.memfd_create("state")
     os.write(fd, b'{"version": %d, "pid": 1}' % program.STATE_VERSION)
-    with pytest.raises(RuntimeError, match="not for this process"):
+    with pytest.raises(ApidError, match="not for this process"):
         upgrade.restore({program.STATE_FD: str(fd)})
+    for odd in ("999999", "9" * 30):
+        with pytest.raises(ApidError, match="cannot be taken over"):
+            upgrade.restore({program.STATE_FD: odd})
 
 
 def test_a_program_that_cannot_be_executed_is_an_error_and_nothing_has_changed(tmp_path):

@@ -1,0 +1,56 @@
+"""Silent workers in the log: their stack, which faulthandler writes a moment after the signal, and the requests in flight."""
+
+from __future__ import annotations
+
+import time
+
+from apid import log
+from apid.loggers import logger
+from apid.parent.stacks import STACKS, Stacks
+from apid.posix import processes
+from apid.scoreboard import GENERATION, SLOT, Scoreboard, in_words
+
+LOG = logger("apid.parent")
+
+MOMENT = 0.2
+"""Seconds that a worker gets to write its stack."""
+
+
+class Exposures:
+    """The workers that were asked for their stack, until it is logged.
+
+    Args:
+        rows: of the scoreboard, by pid; the caller's, who changes it.
+    """
+
+    def __init__(self, board: Scoreboard, rows: dict[int, int], stacks: Stacks) -> None:
+        self._board = board
+        self._rows = rows
+        self._stacks = stacks
+        self._asked: list[tuple[float, int, str]] = []
+
+    def ask(self, pid: int, age: float, *, hung: bool) -> None:
+        """Ask a worker whose hub has not turned for `age` seconds."""
+        flights = in_words(self._board.row(self._rows[pid]).in_flight())
+        what = "hung" if hung else "stalled"
+        text = f"{what}: its hub has not turned for {age:.1f} s; requests in flight: {flights or 'none'}"
+        self._stacks.take(pid)
+        processes.kill(pid, STACKS)
+        self._asked.append((time.monotonic() + MOMENT, pid, text))
+
+    def due(self) -> float | None:
+        """When `collect` has something to do, in monotonic seconds."""
+        return min((at for at, _, _ in self._asked), default=None)
+
+    def collect(self, now: float) -> None:
+        """Log what those have written who were asked: one block an incident."""
+        due = [one for one in self._asked if one[0] <= now]
+        self._asked = [one for one in self._asked if one[0] > now]
+        for _, pid, text in due:
+            stack = self._stacks.take(pid)
+            row = self._rows.get(pid)
+            if row is None:
+                continue
+            cells = self._board.row(row).cells
+            about = log.about(int(cells[SLOT]), int(cells[GENERATION]), pid)
+            LOG.error("%s", text, extra={**about, "block": stack.strip() or "(it wrote no stack)"})
