@@ -59,7 +59,7 @@ def answered_by_parent(state: State, error: str) -> list[Action]:
 
 def hold(state: State, who: int, verdict: str, pids: set[int], now: float, *, ok: bool) -> list[Action]:
     """Answer `who` with the verdict of a commit once none of `pids` accepts connections any more (or hangs, and cannot)."""
-    state.polls.append(Poll("drain", who, pids, now + PATIENCE, [] if ok else [verdict], verdict))
+    state.polls.append(Poll("drain", who, pids, now + PATIENCE, errors=[] if ok else [verdict], verdict=verdict))
     return _settle(state)
 
 

@@ -88,7 +88,7 @@ def test_other_outcomes():
     assert faults.outcome(events.Spawn(2, 7), error) == [events.SpawnFailed(2, 7, "MemoryError: ")]
     assert faults.outcome(events.Commit(7), error) == [events.Committed(7, ("MemoryError: ",))]
     assert faults.outcome(events.ReopenLogs(), error) == [events.LogsReopened("MemoryError: ")]
-    assert faults.outcome(events.Unlisten(), error) == []
+    assert faults.outcome(events.Unlisten(abandon=True), error) == []
 
 
 LOOP = """
