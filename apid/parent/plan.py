@@ -51,7 +51,7 @@ class Plan:
         actions = self._note(event, now)
         actions += self._overdue(now)
         actions += self._reconcile(now)
-        if isinstance(event, events.Tick):  # the last event of a turn
+        if isinstance(event, events.Tick | events.Committed):  # the last event of a turn, and what may come of it
             actions += change_steps.begin_waiting(self.state, now)
         return actions
 

@@ -297,7 +297,7 @@ def test_the_access_log_has_a_line_for_each(engine, connection):
 
     def lines():
         text = engine.access_log.read_text()
-        return [line for line in text.splitlines() if "/nowhere" in line]
+        return [line for line in text.splitlines() if "/nowhere\\x22" in line]
 
     [line] = wait_for(lines)
     assert re.fullmatch(
