@@ -264,20 +264,24 @@ class Control:
 
     def succeed(self, old: Control) -> None:
         """Take over the clients of the socket that this one replaces: they wait for their verdict here from now on."""
-        old.stop_listening()
-        self._clients, old._clients = old._clients, {}
-        self._next = old._next
+        try:
+            old.stop_listening()
+        finally:
+            self._clients, old._clients = old._clients, {}
+            self._next = old._next
 
     def stop_listening(self) -> None:
         """Remove the file, if it is still this socket's, and close; who waits in the queue becomes a client, and clients stay."""
         if self.server is None:
             return
-        self._unlink()
-        with contextlib.suppress(OSError):
-            while True:
-                self.adopt(self._next, self.server.accept()[0])
-        self.server.close()
-        self.server = None
+        try:
+            self._unlink()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.adopt(self._next, self.server.accept()[0])
+        finally:
+            self.server.close()
+            self.server = None
 
     def end(self, *, unlink: bool) -> None:
         """Close everything; `unlink` removes the file too, and sends what can be sent (in a fork that is the parent's to do)."""

@@ -161,13 +161,13 @@ class Appender:
             except PermissionError:
                 fd = os.open(self.target, os.O_WRONLY | _FLAGS, self._mode)
                 self._readable = False
-        self._regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        if self._owner is not None and os.geteuid() == 0 and self._regular:
-            try:
-                os.fchown(fd, *self._owner)
-            except OSError:  # on a network file system, for example
-                os.close(fd)
-                raise
+        try:
+            self._regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            if self._owner is not None and os.geteuid() == 0 and self._regular:
+                os.fchown(fd, *self._owner)  # fails on a network file system, for example
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def _share(self, fd: int) -> int:

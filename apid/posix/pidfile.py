@@ -54,11 +54,13 @@ class PidFile:
 
     def remove(self) -> None:
         """Remove it if it is still ours, and only in the process that wrote it (not in a forked child); close it."""
-        ours = os.getpid() == self._pid and self.is_at(self.path)
-        if ours and os.pread(self.fd, 64, 0) == self._text:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-        self.close()
+        try:
+            ours = os.getpid() == self._pid and self.is_at(self.path)
+            if ours and os.pread(self.fd, 64, 0) == self._text:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the descriptor; in the process that wrote it the lock ends with that."""
@@ -120,7 +122,7 @@ class PidFile:
             else:
                 os.link(part, self.path)  # unlike rename(2) it fails where another daemon has just put its own
                 os.unlink(part)
-        except OSError as error:
+        except BaseException as error:
             os.close(fd)
             with contextlib.suppress(OSError):
                 os.unlink(part)

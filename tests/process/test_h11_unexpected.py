@@ -86,7 +86,7 @@ def nobodys_home(one):
 
 def null_in_a_path(one):
     one.options["pid_file"] = one.directory / "a\0b"
-    return "pid_file"
+    return "NUL"
 
 
 def pid_file_of_23_digits(one):

@@ -103,6 +103,8 @@ def test_what_waits_in_the_kernel_is_seen(daemon):
 
 def test_workers_answer_while_the_parent_is_stopped(daemon):
     one = daemon(paste=PASTE).start()
+    # The log says so first; the parent publishes it at the end of the same turn.
+    wait_until(lambda: json.loads(get(one.address).body)["phase"] == "running", "the phase to be published")
     one.signal(signal.SIGSTOP)
     try:
         told = json.loads(get(one.address).body)

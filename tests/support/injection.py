@@ -249,7 +249,7 @@ def descriptors() -> Counter:
     for link in pathlib.Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             target = str(link.readlink())
-            kinds[target.partition(":[")[0].partition("/log-")[0].partition("/fd")[0]] += 1
+            kinds[target.partition(":[")[0].partition("/log-")[0].partition("/pid-")[0].partition("/fd")[0]] += 1
     return kinds
 
 
@@ -323,7 +323,8 @@ def begin(world: World, part: int, parts: int) -> None:
             continue
         code, said, _, hit = one_start(world, argv, at, ERRORS[error])
         left = world.made()
-        problem = f"{left} left behind" if left and hit != "unlink" else ""
+        unknown = hit in ("unlink", "lstat", "fstat", "pread")  # whose file it is was not known
+        problem = f"{left} left behind" if left and not unknown else ""
         if code not in (0, 2, 3, 4, 70) or (code and not said.strip()):
             problem = f"exit code {code}, and said {said!r}"
         if isinstance(ERRORS[error](), OSError) and code == 70 and "Error" not in said:
