@@ -30,7 +30,7 @@ class Holdings:
             self.pid_file.close()
 
     def end(self) -> None:
-        """Close everything and remove the files; one that cannot be removed keeps the other from nothing."""
+        """Close everything and remove the files; a failure of one does not keep the other."""
         with contextlib.ExitStack() as both:
             if self.control is not None:
                 both.callback(self.control.end, unlink=True)
