@@ -111,6 +111,8 @@ def killed_during_a_change(world: World, dice: random.Random) -> None:
             thread.join()
             if verdict["ok"]:
                 world.accept()
+            for victim in disruption.pids:
+                gone(world, victim)
             world.settled()
         finally:
             thread.join()
