@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 from pathlib import Path
 
 from apid.conf import listener as options
@@ -33,12 +34,16 @@ def examine(settings: Settings, asker: int | None) -> Findings:
     """
     found = Findings()
     daemon = _Daemon.of(settings, asker)
+    unix = occupants.unix()
     for one in settings.listeners:
         for address in one.addresses:
             try:
                 endpoints = sockets.resolve(address)
                 for endpoint in endpoints:
-                    _examine(endpoint, daemon, found, _place(settings, one), spare=len(endpoints) > 1)
+                    there = _listening(endpoint, unix)
+                    others = there - daemon.sockets
+                    if others or not there:
+                        _examine(endpoint, others, daemon, found, _place(settings, one), spare=len(endpoints) > 1)
             except BindError as error:
                 found.errors.append(f"{_place(settings, one)}: {error}")
     path = settings.daemon.control_socket
@@ -53,12 +58,12 @@ class _Daemon:
     """The running daemon of a configuration, as far as it can be known.
 
     Attributes:
-        pids: of its parent.
+        sockets: the inodes of those that its parent holds.
         lives: there is one, though this user may not look at it.
         named: the configuration says how to find it.
     """
 
-    pids: frozenset[int]
+    sockets: frozenset[int]
     lives: bool
     named: bool
 
@@ -68,17 +73,20 @@ class _Daemon:
         listening = occupants.of_unix(control) if control else set[int]()
         holder = pidfile.holder(pid_file) if pid_file else None
         known = {asker, holder, *(occupants.processes(listening) if listening else ())} - {None}
-        return cls(frozenset(pid for pid in known if pid), bool(listening or known), bool(control or pid_file))
+        held = frozenset(inode for pid in known if pid for inode in occupants.held(pid))
+        return cls(held, bool(listening or known), bool(control or pid_file))
 
 
-def _examine(endpoint: Address, daemon: _Daemon, found: Findings, place: str, *, spare: bool) -> None:
-    """Try one; `spare`: the name that it comes from has others."""
+def _listening(endpoint: Address, unix: dict[bytes, set[int]]) -> set[int]:
+    """The inodes of the sockets that listen there; empty for a descriptor, which is handed over at the start only."""
+    if endpoint.kind == "unix":
+        return unix.get(os.fsencode(endpoint.path), set())
+    return occupants.of_tcp(endpoint.host, endpoint.port) if endpoint.kind == "tcp" and endpoint.port else set()
+
+
+def _examine(endpoint: Address, others: set[int], daemon: _Daemon, found: Findings, place: str, *, spare: bool) -> None:
+    """Try one, at which `others` listen; `spare`: the name that it comes from has further addresses."""
     if endpoint.kind == "fd":
-        return  # handed over at the start only
-    exact = occupants.of_unix(endpoint.path) if endpoint.kind == "unix" else set[int]()
-    if endpoint.kind == "tcp" and endpoint.port:
-        exact = occupants.of_tcp(endpoint.host, endpoint.port)
-    if exact and all(daemon.pids & occupants.processes({inode}) for inode in exact):
         return
     try:
         sockets.probe(endpoint)
@@ -88,11 +96,11 @@ def _examine(endpoint: Address, daemon: _Daemon, found: Findings, place: str, *,
             skipped = spare and ":" in endpoint.host and reason in sockets.NO_IPV6
             (found.notes if skipped else found.errors).append(f"{place}: {error}")
             return
-        inodes = exact
+        inodes = others
         if endpoint.kind == "tcp":
             inodes = occupants.of_tcp(endpoint.host, endpoint.port, overlapping=True)
         text, only_a_note = _blame(occupants.processes(inodes), daemon)
-        (found.notes if only_a_note and exact else found.errors).append(f"{place}: {error}{text}")
+        (found.notes if only_a_note and others else found.errors).append(f"{place}: {error}{text}")
 
 
 def _blame(pids: set[int], daemon: _Daemon) -> tuple[str, bool]:

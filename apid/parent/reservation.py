@@ -97,3 +97,4 @@ class Reservation:
         used.pid_file = pid_file or used.pid_file
         if used.pid_file is not None and daemon.pid_file:
             used.pid_file.path = daemon.pid_file  # perhaps another name of the same file: /var/run and /run
+            used.pid_file.write()

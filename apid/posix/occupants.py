@@ -31,12 +31,16 @@ def of_tcp(host: str, port: int, *, overlapping: bool = False) -> set[int]:
 
 def of_unix(path: str) -> set[int]:
     """Return the inodes of the sockets that were bound to `path` and listen; its file may be gone."""
-    lines = Path("/proc/net/unix").read_bytes().splitlines()[1:]
-    found = set()
-    for line in lines:
+    return unix().get(os.fsencode(path), set())
+
+
+def unix() -> dict[bytes, set[int]]:
+    """Return `of_unix` for each path, with one look."""
+    found: dict[bytes, set[int]] = {}
+    for line in Path("/proc/net/unix").read_bytes().splitlines()[1:]:
         fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[7] == os.fsencode(path) and int(fields[3], 16) & _ACCEPTCON:
-            found.add(int(fields[6]))
+        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTCON:
+            found.setdefault(fields[7], set()).add(int(fields[6]))
     return found
 
 
@@ -44,6 +48,15 @@ def processes(inodes: set[int]) -> set[int]:
     """Return the pids of the processes that hold one of these sockets, as far as this user may look."""
     names = {f"socket:[{inode}]" for inode in inodes}
     return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _holds(entry, names)}
+
+
+def held(pid: int) -> set[int]:
+    """Return the inodes of the sockets that a process holds; empty when it is gone, or another user's."""
+    try:
+        links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return set()
+    return {int(link[8:-1]) for link in links if link.startswith("socket:[")}
 
 
 def command(pid: int) -> str:

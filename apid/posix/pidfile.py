@@ -52,6 +52,19 @@ class PidFile:
         """Whether the file at `path` is this one: not removed, not replaced, perhaps under another name."""
         return self.fd >= 0 and _identity(path) == _identity_of(os.fstat(self.fd))
 
+    def write(self) -> None:
+        """Write the number again if somebody has written something else into the file.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            if self.fd >= 0 and os.pread(self.fd, len(self._text) + 1, 0) != self._text:
+                os.pwrite(self.fd, self._text, 0)
+                os.ftruncate(self.fd, len(self._text))
+        except OSError as error:
+            raise ConfigError(f"option pid_file: cannot write {self.path}: {error.strerror}") from error
+
     def remove(self) -> None:
         """Remove it if it is still ours, and only in the process that wrote it (not in a forked child); close it."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import socket
 import subprocess
@@ -48,6 +49,25 @@ def test_the_daemon_that_runs_with_this_configuration_is_no_trouble(daemon, tmp_
     one.write_config()
     assert check(one)[0] == 2
     assert get(("127.0.0.1", port)).status == get(path).status == 200
+    assert one.stop() == 0
+
+
+def test_the_daemon_that_took_the_path_is_named_and_not_the_one_that_lost_it(daemon, tmp_path):
+    """Both are bound to the path, as far as /proc knows; only one has the file."""
+    path = tmp_path / "api.sock"
+    one = daemon(paste=pipeline("hello"), bind=f"unix:{path}", workers=1).start()
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        code, _, told = check(one)
+        assert code == 2
+        assert f"another process listens there, by process {os.getpid()} (" in told
+        answer = one.ask("upgrade")
+        assert not answer["ok"]
+        assert f"by process {os.getpid()} (" in answer["text"]
+    one.allow("upgrade failed")
+    path.unlink()
     assert one.stop() == 0
 
 

@@ -79,6 +79,18 @@ def test_r13_a_pid_file_that_was_removed_is_written_again(daemon, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["reload", "upgrade"])
+def test_r13_a_pid_file_that_was_overwritten_holds_the_number_again(daemon, tmp_path, command):
+    path = tmp_path / "apid.pid"
+    one = daemon(paste=pipeline("hello"), workers=1, pid_file=path).start()
+    for text in ("", "77777777777\n"):
+        path.write_text(text)
+        assert one.ask(command)["ok"]
+        assert path.read_text() == f"{one.pid}\n"
+    assert one.stop() == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("command", ["reload", "upgrade"])
 def test_r13_files_of_sockets_that_were_removed_are_there_again(daemon, tmp_path, command):
     """And who waited in the queue of the old socket is answered, by the old workers or the new ones."""
     path, began = tmp_path / "api.sock", tmp_path / "began"
