@@ -62,6 +62,7 @@ class Life:
         jitter = random.SystemRandom().randint(0, settings.daemon.max_requests_jitter)
         self._most = settings.daemon.max_requests and settings.daemon.max_requests + jitter
         self._asked = False
+        self._unexpected: set[int] = set()
         # Not a green socket: that would adopt the timeout that an application sets with socket.setdefaulttimeout.
         self._channel = ticket.channel
         with shield.umask():
@@ -190,10 +191,14 @@ class Life:
                     self._term()
                 elif self._inline and signum == signal.SIGUSR1:
                     self._reopen()
-                elif self._inline:
-                    LOG.warning("%s has no meaning when serving inline (workers = 0)", signals.name(signum))
-                elif signum in TIMERS:
-                    LOG.warning("received %s, for which the application has no handler", signals.name(signum))
+                elif (
+                    self._bell.handles(signum) and signum not in self._unexpected
+                ):  # a timer may send it many times a second
+                    self._unexpected.add(signum)
+                    if signum in TIMERS:
+                        LOG.warning("received %s, for which the application has no handler", signals.name(signum))
+                    elif self._inline:
+                        LOG.warning("%s has no meaning when serving inline (workers = 0)", signals.name(signum))
 
     def _term(self) -> None:
         if self._leave.ready():
