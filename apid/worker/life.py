@@ -153,8 +153,10 @@ class Life:
             case channel.Reopen():
                 self._reopen()
             case channel.Dump():
-                self._dump()
-                self._say(channel.Dumped())
+                try:
+                    self._dump()
+                finally:  # the parent waits for the answer, and the log has the reason
+                    self._say(channel.Dumped())
 
     def _reopen(self) -> None:
         error = ""
