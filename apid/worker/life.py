@@ -153,10 +153,7 @@ class Life:
             case channel.Reopen():
                 self._reopen()
             case channel.Dump():
-                try:
-                    self._dump()
-                finally:  # the parent waits for the answer, and the log has the reason
-                    self._say(channel.Dumped())
+                self._say(channel.Dumped(self._dump()))
 
     def _reopen(self) -> None:
         error = ""
@@ -172,13 +169,20 @@ class Life:
             LOG.exception("the log files cannot be reopened")
         self._say(channel.Reopened(error))
 
-    def _dump(self) -> None:
-        """Write the stacks of all green threads to the log, as one block."""
+    def _dump(self) -> str:
+        """Write the stacks of all green threads to the log, as one block; returns why that failed, or an empty string."""
         import gc
 
-        blocks = ["".join(traceback.format_stack(found.gr_frame)) for found in gc.get_objects() if _suspended(found)]
-        blocks.append("".join(traceback.format_stack(sys._getframe())))  # noqa: SLF001 - its only name
+        try:
+            blocks = [
+                "".join(traceback.format_stack(found.gr_frame)) for found in gc.get_objects() if _suspended(found)
+            ]
+            blocks.append("".join(traceback.format_stack(sys._getframe())))  # noqa: SLF001 - its only name
+        except Exception as problem:
+            LOG.exception("the stacks cannot be collected")
+            return f"{type(problem).__name__}: {problem}"
         LOG.info("%d green threads", len(blocks), extra={"block": "\n".join(blocks)})
+        return ""
 
     def _hear_signals(self) -> None:
         while True:
@@ -193,14 +197,14 @@ class Life:
                     self._term()
                 elif self._inline and signum == signal.SIGUSR1:
                     self._reopen()
-                elif (
-                    self._bell.handles(signum) and signum not in self._unexpected
-                ):  # a timer may send it many times a second
-                    self._unexpected.add(signum)
-                    if signum in TIMERS:
+                elif not self._bell.handles(signum):
+                    continue  # the application's
+                elif signum in TIMERS:
+                    if signum not in self._unexpected:  # it may come many times a second
+                        self._unexpected.add(signum)
                         LOG.warning("received %s, for which the application has no handler", signals.name(signum))
-                    elif self._inline:
-                        LOG.warning("%s has no meaning when serving inline (workers = 0)", signals.name(signum))
+                elif self._inline:
+                    LOG.warning("%s has no meaning when serving inline (workers = 0)", signals.name(signum))
 
     def _term(self) -> None:
         if self._leave.ready():

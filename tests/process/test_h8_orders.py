@@ -27,9 +27,11 @@ def serve(daemon, what):
 
 def test_h8_a_dump_that_fails_is_answered(daemon):
     one = serve(daemon, "objects")
-    one.allow("a request of the parent failed", "Traceback", "TypeError")
-    one.apidctl("dump")
-    one.wait_for_log("a request of the parent failed")
+    one.allow("the stacks cannot be collected", "Traceback", "TypeError")
+    answer = one.apidctl("dump", check=False)
+    assert answer.returncode == 1
+    assert "worker 0: TypeError: 'NoneType' object is not callable" in answer.stderr
+    one.wait_for_log("the stacks cannot be collected")
     one.apidctl("reload")
     assert one.stop() == 0
 
