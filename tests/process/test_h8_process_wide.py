@@ -131,8 +131,7 @@ def test_h8_a_closed_descriptor_is_named_and_the_worker_replaced(daemon, what):
         get(one.address, f"/close?{what}")
     wait_until(lambda: not processes.alive(pid), "the worker has left", 15)
     (pid,) = one.wait_for_workers(1, but=[pid])
-    if what != "all":  # that closes the log as well
-        one.wait_for_log(r"the application has closed .*(epoll|channel|listener)")
+    one.wait_for_log(r"the application has closed .*(epoll|channel|listener)")
     wait_until(lambda: one.status()["ready"] == 1, "its successor is ready")
     assert get(one.address).json()["pid"] == pid
     assert processes.cpu_seconds(pid) < 5
