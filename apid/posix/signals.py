@@ -119,6 +119,10 @@ class SignalSocket:
         """The descriptor to poll for reading."""
         return self._read.fileno()
 
+    def descriptors(self) -> dict[str, int]:
+        """Both descriptors, by description."""
+        return {"its signals": self._read.fileno(), "the other end of its signals": self._write.fileno()}
+
     def read(self) -> list[int]:
         """Signals that have arrived since the last call, in order; empty when none has. A flood of them takes several calls."""
         with contextlib.suppress(BlockingIOError):

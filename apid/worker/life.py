@@ -54,7 +54,7 @@ class Life:
         self._leave: event.Event = event.Event()
         self._shield = shield
         self._bell = shield.bell or shield.ring(inline=True)
-        shield.own({"its signals": self._bell.fileno()})
+        shield.own(self._bell.descriptors())
         self._until = math.inf
         self._lost = False
         settings = ticket.settings
@@ -249,10 +249,12 @@ class Life:
     def _look(self) -> None:
         """Restore what the application must not change, and check whether to be recycled; a timer's callback."""
         hubs.get_hub().schedule_call_global(LOOK, self._look)
-        self._shield.hold()
+        lost = self._shield.lost()
+        if not lost:
+            self._shield.hold()
         if self._leave.ready():
             return  # a drain closes the listeners
-        if lost := self._shield.lost():
+        if lost:
             self._lost = True
             LOG.critical("the application has closed descriptors of the worker: %s; the worker leaves", lost)
             self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=True))
