@@ -124,7 +124,9 @@ class Dump:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dumped:
-    """Worker: the stacks are in the log."""
+    """Worker: the stacks are in the log; `error` is empty or says why they are not."""
+
+    error: str = ""
 
 
 Message = Ready | BootFailed | RecycleAsked | Draining | DrainDone | Drain | Reopen | Reopened | Dump | Dumped

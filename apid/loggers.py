@@ -43,6 +43,10 @@ class DaemonLogger(logging.Logger):
         record.__dict__.update(extra or {})
         return record
 
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """As logging's, without its cache: filling that takes the lock of logging, which the application may hold."""
+        return level >= self.getEffectiveLevel()
+
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Give the record to the daemon's handlers; before there are any, to the standard ones."""
         if HIERARCHY.installed:

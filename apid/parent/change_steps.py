@@ -83,7 +83,7 @@ def note(state: State, event: events.Prepared | events.Failed | events.TrialStar
 
 
 def trial_said(state: State, message: channel.Message) -> list[Action]:
-    """The throw-away child has spoken; the verdict is its exit."""
+    """The throw-away child has spoken; the change goes on once it has ended."""
     change = state.change
     if change is not None:
         if isinstance(message, channel.Ready):
@@ -99,13 +99,16 @@ def trial_ended(state: State, code: int, now: float) -> list[Action]:
     if change is None:
         return []
     change.trial = 0
-    if code != 0 or not change.passed:
-        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+    ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+    if not change.passed:
         return fail(state, change.told or f"the trial ended with {ended} and said nothing", now, change.detail)
+    # How the process ends afterwards is up to the exit functions of the application.
+    text = f"{change.kind}: the trial loaded the application, and then ended with {ended}"
+    said: list[Action] = [Say(logging.WARNING, text)] if code != 0 else []
     if change.kind == "upgrade":
         change.step, change.deadline, change.tried = Step.PREPARING, 0.0, True
-        return [events.Exec(change.generation)]
-    return _raise(change, now)
+        return [*said, events.Exec(change.generation)]
+    return said + _raise(change, now)
 
 
 def _raise(change: Change, now: float) -> list[Action]:

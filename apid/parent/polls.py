@@ -40,7 +40,7 @@ def answered(state: State, child: Child, message: channel.Reopened | channel.Dum
     for poll in state.polls:
         if poll.kind == kind and child.pid in poll.pending:
             poll.pending.discard(child.pid)
-            if isinstance(message, channel.Reopened) and message.error:
+            if message.error:
                 poll.errors.append(f"worker {child.slot}: {message.error}")
             break
     return _settle(state)

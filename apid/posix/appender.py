@@ -93,6 +93,7 @@ class Appender:
         self._seen = _mark[0]
         self._regular = self._readable = self._blocking = False
         self._fd = -1
+        self._identity = (0, 0)
         try:
             self._fd = self._open()
         except OSError:
@@ -108,6 +109,8 @@ class Appender:
             notice: makes a record that tells of `lost` and `reason`; it is written in front of the others when some were lost.
         """
         with self._mutex:
+            if not self._is_mine():
+                self._fd = -1  # the write opens it again
             told = [notice(self.lost, self.reason)] if self.lost and notice else []
             written = self._write([*told, *records]) - len(told)
             if told and written >= 0:
@@ -125,9 +128,10 @@ class Appender:
         with self._mutex:
             if isinstance(self.target, int):
                 return
+            mine = self._is_mine()
             fresh = self._open()
             self._torn = False
-            if self._fd < 0:
+            if not mine:
                 self._fd = fresh
                 return
             try:
@@ -138,14 +142,24 @@ class Appender:
     def close(self) -> None:
         """Close the descriptor; the next record opens it again."""
         with self._mutex:
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
+            mine, fd, self._fd = self._is_mine(), self._fd, -1
+            if mine:
                 os.close(fd)
 
     @property
     def closed(self) -> bool:
         """Whether there is no descriptor."""
         return self._fd < 0
+
+    def _is_mine(self) -> bool:
+        """Whether the descriptor is open and still what was opened: other code may have closed it and got its number again."""
+        if self._fd < 0:
+            return False
+        try:
+            found = os.fstat(self._fd)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def free(self) -> None:
         """In a forked child: whatever thread had the lock is not here."""
@@ -162,7 +176,9 @@ class Appender:
                 fd = os.open(self.target, os.O_WRONLY | _FLAGS, self._mode)
                 self._readable = False
         try:
-            self._regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            found = os.fstat(fd)
+            self._identity = (found.st_dev, found.st_ino)
+            self._regular = stat.S_ISREG(found.st_mode)
             if self._owner is not None and os.geteuid() == 0 and self._regular:
                 os.fchown(fd, *self._owner)  # fails on a network file system, for example
         except BaseException:

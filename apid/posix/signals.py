@@ -76,8 +76,11 @@ class SignalSocket:
         self._spare = tuple(spare)
         # A full buffer is 200 000 unread signals; later ones of a kind already waiting would say nothing new.
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        for signum in (*self._signums, *self._spare):
+        for signum in self._signums:
             self._install(signum)
+        for signum in self._spare:
+            if signal.getsignal(signum) is _ring or not callable(signal.getsignal(signum)):
+                self._install(signum)
         self._address = handler_address(self._signums[0])
 
     @staticmethod
@@ -102,6 +105,10 @@ class SignalSocket:
             found.append("the wakeup descriptor of signals")
         return found
 
+    def handles(self, signum: int) -> bool:
+        """Return whether the handler is the one installed here: other code may have one for a spare signal."""
+        return signal.getsignal(signum) is _ring
+
     def forget(self) -> None:
         """In a forked child: close the sockets and restore the default handlers, except where other code has its own."""
         forget_inherited(s for s in (*self._signums, *self._spare) if signal.getsignal(s) is _ring)
@@ -111,6 +118,10 @@ class SignalSocket:
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
         return self._read.fileno()
+
+    def descriptors(self) -> dict[str, int]:
+        """Both descriptors, by description."""
+        return {"its signals": self._read.fileno(), "the other end of its signals": self._write.fileno()}
 
     def read(self) -> list[int]:
         """Signals that have arrived since the last call, in order; empty when none has. A flood of them takes several calls."""

@@ -97,13 +97,14 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     forks = Forks(ticket, after_fork)
     if ticket.channel is not None:
         forks.bell = shield.ring()
+        shield.own(forks.bell.descriptors())
         signals.unblock_all()
     shield.own(descriptors(ticket))
     born.loading = True
     apps, report = load(ticket)
-    shield.hold()
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
+    shield.hold()
     if ticket.trial:
         _last_words(ticket, channel.Ready(report))
         return ExitCode.OK

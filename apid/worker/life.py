@@ -54,7 +54,7 @@ class Life:
         self._leave: event.Event = event.Event()
         self._shield = shield
         self._bell = shield.bell or shield.ring(inline=True)
-        shield.own({"its signals": self._bell.fileno()})
+        shield.own(self._bell.descriptors())
         self._until = math.inf
         self._lost = False
         settings = ticket.settings
@@ -62,6 +62,7 @@ class Life:
         jitter = random.SystemRandom().randint(0, settings.daemon.max_requests_jitter)
         self._most = settings.daemon.max_requests and settings.daemon.max_requests + jitter
         self._asked = False
+        self._unexpected: set[int] = set()
         # Not a green socket: that would adopt the timeout that an application sets with socket.setdefaulttimeout.
         self._channel = ticket.channel
         with shield.umask():
@@ -152,8 +153,7 @@ class Life:
             case channel.Reopen():
                 self._reopen()
             case channel.Dump():
-                self._dump()
-                self._say(channel.Dumped())
+                self._say(channel.Dumped(self._dump()))
 
     def _reopen(self) -> None:
         error = ""
@@ -169,13 +169,20 @@ class Life:
             LOG.exception("the log files cannot be reopened")
         self._say(channel.Reopened(error))
 
-    def _dump(self) -> None:
-        """Write the stacks of all green threads to the log, as one block."""
+    def _dump(self) -> str:
+        """Write the stacks of all green threads to the log, as one block; returns why that failed, or an empty string."""
         import gc
 
-        blocks = ["".join(traceback.format_stack(found.gr_frame)) for found in gc.get_objects() if _suspended(found)]
-        blocks.append("".join(traceback.format_stack(sys._getframe())))  # noqa: SLF001 - its only name
+        try:
+            blocks = [
+                "".join(traceback.format_stack(found.gr_frame)) for found in gc.get_objects() if _suspended(found)
+            ]
+            blocks.append("".join(traceback.format_stack(sys._getframe())))  # noqa: SLF001 - its only name
+        except Exception as problem:
+            LOG.exception("the stacks cannot be collected")
+            return f"{type(problem).__name__}: {problem}"
         LOG.info("%d green threads", len(blocks), extra={"block": "\n".join(blocks)})
+        return ""
 
     def _hear_signals(self) -> None:
         while True:
@@ -190,10 +197,14 @@ class Life:
                     self._term()
                 elif self._inline and signum == signal.SIGUSR1:
                     self._reopen()
+                elif not self._bell.handles(signum):
+                    continue  # the application's
+                elif signum in TIMERS:
+                    if signum not in self._unexpected:  # it may come many times a second
+                        self._unexpected.add(signum)
+                        LOG.warning("received %s, for which the application has no handler", signals.name(signum))
                 elif self._inline:
                     LOG.warning("%s has no meaning when serving inline (workers = 0)", signals.name(signum))
-                elif signum in TIMERS:
-                    LOG.warning("received %s, for which the application has no handler", signals.name(signum))
 
     def _term(self) -> None:
         if self._leave.ready():
@@ -238,10 +249,12 @@ class Life:
     def _look(self) -> None:
         """Restore what the application must not change, and check whether to be recycled; a timer's callback."""
         hubs.get_hub().schedule_call_global(LOOK, self._look)
-        self._shield.hold()
+        lost = self._shield.lost()
+        if not lost:
+            self._shield.hold()
         if self._leave.ready():
             return  # a drain closes the listeners
-        if lost := self._shield.lost():
+        if lost:
             self._lost = True
             LOG.critical("the application has closed descriptors of the worker: %s; the worker leaves", lost)
             self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=True))

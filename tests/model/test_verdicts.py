@@ -13,7 +13,7 @@ from apid.parent import change_steps, events
 from apid.parent.backoff import STABLE
 from apid.parent.phases import Command, Phase
 from apid.parent.plan import TRIES_AT_START
-from tests.model.kernel import Kernel
+from tests.model.kernel import TRIAL, Kernel
 from tests.model.test_scenarios import boot, drained, pass_trial, reload, running, seats, watched
 
 
@@ -316,3 +316,19 @@ def test_the_verdict_of_a_quiesce_waits_until_nobody_accepts(kernel):
         kernel.say(process.pid, channel.Draining())
     kernel.turn()
     assert said(kernel, 1)[0]
+
+
+@pytest.mark.parametrize(("code", "end"), [(9, "exit code 9"), (-11, "signal 11")])
+def test_a_trial_that_loaded_the_application_has_passed_however_its_process_ends(code, end):
+    kernel = running(Kernel(2))
+    kernel.ask(Command.RELOAD, 1)
+    kernel.turn()
+    (trial,) = [one for one in kernel.processes.values() if one.kind == TRIAL]
+    kernel.say(trial.pid, channel.Ready())
+    kernel.end(trial, code)
+    said = [one.text for one in kernel.turn() if isinstance(one, events.Say)]
+    assert f"reload: the trial loaded the application, and then ended with {end}" in said
+    boot(kernel)
+    drained(kernel)
+    assert kernel.replies[1][0].ok
+    assert kernel.state.generation == 2

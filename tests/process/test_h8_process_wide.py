@@ -122,7 +122,7 @@ def on(one, pid, path):
     raise AssertionError(f"no connection came to {pid}")
 
 
-@pytest.mark.parametrize("what", ["epoll", "channel", "listener", "all"])
+@pytest.mark.parametrize("what", ["epoll", "channel", "listener", "signals", "all"])
 def test_h8_a_closed_descriptor_is_named_and_the_worker_replaced(daemon, what):
     one = daemon(paste=pipeline("changing"), workers=1).start()
     one.allow("the application has closed", "worker ended", "Bad file descriptor", "no longer accept")
@@ -131,20 +131,22 @@ def test_h8_a_closed_descriptor_is_named_and_the_worker_replaced(daemon, what):
         get(one.address, f"/close?{what}")
     wait_until(lambda: not processes.alive(pid), "the worker has left", 15)
     (pid,) = one.wait_for_workers(1, but=[pid])
-    if what != "all":  # that closes the log as well
-        one.wait_for_log(r"the application has closed .*(epoll|channel|listener)")
+    one.wait_for_log(r"the application has closed .*(epoll|channel|listener|signals)")
     wait_until(lambda: one.status()["ready"] == 1, "its successor is ready")
     assert get(one.address).json()["pid"] == pid
     assert processes.cpu_seconds(pid) < 5
     assert one.stop() == 0
 
 
-def test_h8_a_descriptor_closed_while_it_loads_fails_the_change(daemon):
+@pytest.mark.parametrize(
+    ("what", "named"), [("channel", "the channel to the parent"), ("signals", "its signals"), ("all", "its epoll")]
+)
+def test_h8_a_descriptor_closed_while_it_loads_fails_the_change(daemon, what, named):
     one = daemon(paste=pipeline("changing")).start()
     pids = one.wait_for_workers(2)
     one.allow("the application closed", "reload failed", "closed descriptors", "CRITICAL", "ERROR")
-    one.paste.write_text(pipeline("changing", changes="close-channel"))
+    one.paste.write_text(pipeline("changing", changes=f"close-{what}"))
     assert one.apidctl("reload", check=False).returncode == 1
-    assert re.search(r"closed descriptors of the worker: the channel to the parent \(\d+\)", one.log())
+    assert re.search(rf"closed descriptors of the worker: .*{named} \(\d+\)", one.log())
     assert one.wait_for_workers(2) == pids
     assert get(one.address).status == 200

@@ -170,7 +170,9 @@ def close(what):
             if target.startswith("socket:"):
                 with socket.socket(fileno=os.dup(fd)) as sock:
                     listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                    kind = "listener" if listens else {socket.SOCK_SEQPACKET: "channel"}.get(sock.type, "")
+                    kinds = {socket.SOCK_SEQPACKET: "channel", socket.SOCK_STREAM: "signals"}
+                    local = sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == socket.AF_UNIX
+                    kind = "listener" if listens else kinds.get(sock.type, "") if local else ""
             elif target == "anon_inode:[eventpoll]":
                 kind = "epoll"
         except OSError:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -308,3 +309,36 @@ def test_a_directory_is_an_error(tmp_path):
 
 def test_python_ignores_the_signal_of_a_file_too_large():
     assert signal.getsignal(signal.SIGXFSZ) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("reused", [False, True])
+@pytest.mark.parametrize("then", ["append", "reopen", "close"])
+def test_a_descriptor_that_other_code_closed_is_opened_again_and_its_number_left_alone(
+    path, tmp_path, opened, reused, then
+):
+    log = opened(path)
+    log.append([LINE])
+    (number,) = [int(fd.name) for fd in Path("/proc/self/fd").iterdir() if _leads_to(fd.name, path)]
+    os.close(number)
+    if reused:
+        database = os.open(tmp_path / "database", os.O_WRONLY | os.O_CREAT)
+        if database != number:
+            os.dup2(database, number)
+            os.close(database)
+    try:
+        if then != "append":
+            getattr(log, then)()
+        assert log.append([LINE]) == 0
+        log.close()
+        assert not reused or _leads_to(number, tmp_path / "database")
+    finally:
+        if reused:
+            os.close(number)
+    assert (tmp_path / "log").read_bytes() == LINE * 2
+    assert not reused or not (tmp_path / "database").read_bytes()
+
+
+def _leads_to(fd, path):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/self/fd/{fd}").readlink() == Path(path)
+    return False
