@@ -133,7 +133,10 @@ class Life:
             except ConnectionResetError:
                 packet = b""
             except OSError:
-                return  # the application closed it, not the parent: `_look` notices
+                if self._shield.lost():
+                    return  # the application closed it, not the parent: `_look` notices
+                eventlet.sleep(FULL)  # raised by a signal handler of the application, for example a TimeoutError
+                continue
             if not packet:
                 LOG.warning("the parent is gone: draining")
                 self._orphaned = True
