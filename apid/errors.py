@@ -7,6 +7,7 @@ concerned, and its class says with which code the program ends. Nothing else of 
 from __future__ import annotations
 
 import enum
+import errno
 
 
 class ExitCode(enum.IntEnum):
@@ -61,3 +62,11 @@ class NoWorkerError(ApidError):
     """No worker became ready."""
 
     exit_code = ExitCode.NO_WORKER
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether the system has refused a resource (descriptors, memory, disk space, processes): no fault of the program."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError)
+        and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EAGAIN)
+    )

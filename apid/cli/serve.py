@@ -15,7 +15,7 @@ import setproctitle
 
 from apid import channel, conf
 from apid.conf.settings import Settings
-from apid.errors import ApidError
+from apid.errors import ApidError, NoWorkerError, is_shortage
 from apid.loggers import logger
 from apid.parent import ownlog, program, upgrade
 from apid.parent.effects import Effects
@@ -56,7 +56,7 @@ def serve(argv: Sequence[str]) -> int:
     if inline and settings.daemon.control_socket:
         LOG.warning("no control socket at %s: workers = 0 serves without a parent", settings.daemon.control_socket)
         settings = dataclasses.replace(settings, daemon=dataclasses.replace(settings.daemon, control_socket=None))
-    with contextlib.ExitStack() as undo:
+    with _refused_resources(), contextlib.ExitStack() as undo:
         undo.callback(listeners.close)
         holdings = Holdings()
         undo.callback(holdings.end)
@@ -87,6 +87,17 @@ def serve(argv: Sequence[str]) -> int:
     if effects.reason:
         print(f"apid: {effects.reason}", file=sys.stderr)  # noqa: T201 - the last line of a failed start
     return code
+
+
+@contextlib.contextmanager
+def _refused_resources() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        reason = getattr(error, "strerror", None) or "out of memory"
+        raise NoWorkerError(f"the daemon cannot start: {reason}") from error
 
 
 def _introduce(settings: Settings) -> None:

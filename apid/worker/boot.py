@@ -26,7 +26,7 @@ import setproctitle
 
 from apid import channel, log
 from apid.conf import identity
-from apid.errors import ApidError, ExitCode, PipelineError
+from apid.errors import ApidError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
 from apid.posix import processes, signals, sockets
 
@@ -54,7 +54,7 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
     elif raised is not None:
         reason = f"the worker failed: {type(raised).__name__}: {raised}"
         _last_words(ticket, channel.BootFailed("crash", reason, "".join(traceback.format_exception(raised))))
-        code = ExitCode.BUG
+        code = ExitCode.NO_WORKER if is_shortage(raised) else ExitCode.BUG
     if at_end is not None:
         at_end()
     if born.loading:

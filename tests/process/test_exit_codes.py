@@ -139,6 +139,18 @@ def test_4_when_no_worker_ever_became_ready(daemon, tmp_path, how):
     one.allow(".")
 
 
+@pytest.mark.parametrize(("workers", "limit"), [(2, 7), (2, 8), (2, 9), (0, 5), (0, 8)])
+def test_4_when_the_system_refuses_a_resource(daemon, workers, limit):
+    """A full descriptor table is no fault of apid's own."""
+    program = ["prlimit", f"--nofile={limit}", str(PROGRAM)]
+    one = daemon(
+        paste=pipeline("hello"), workers=workers, control_socket=None, startup_timeout=2, program=program
+    ).launch()
+    assert one.wait(60) == 4
+    assert "Too many open files" in one.log()
+    one.allow(".")
+
+
 SITE = """
 import os
 def memfd_create(*_):
