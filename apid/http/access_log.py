@@ -40,7 +40,6 @@ DEFAULT = (
     " %(status_code)s %(body_length)s %(wall_seconds).6f %(request_id)s"
 )
 
-STDOUT = 1
 
 _FIELD = re.compile(r"%\((\w+)\)([#0\- +]*\d*(?:\.\d+)?[a-zA-Z])|(%%)|%")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f"\\\u2028\u2029\ud800-\udfff]')

@@ -57,7 +57,7 @@ class Loop:
         self.effects = effects
         self._watch = Watch()
         self._selector = selectors.DefaultSelector()
-        self._bell = signals.SignalSocket(processes.SIGNALS_OF_THE_PARENT)
+        self._bell = signals.SignalPipe(processes.SIGNALS_OF_THE_PARENT)
         self._selector.register(self._bell, selectors.EVENT_READ, "bell")
         self._watched: dict[int, socket.socket] = {}
         self._commands = Commands(self._selector, effects)

@@ -157,8 +157,8 @@ class Appender:
             return False
         try:
             found = os.fstat(self._fd)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno != errno.EBADF
         return (found.st_dev, found.st_ino) == self._identity
 
     def free(self) -> None:

@@ -1,16 +1,23 @@
 """Signals as bytes on a descriptor, and as something to block around a fork.
 
-A handler here does nothing: `signal.set_wakeup_fd` writes the signal's number into a socket pair, and the loop that owns the
+A handler here does nothing: `signal.set_wakeup_fd` writes the signal's number into a pipe, and the loop that owns the
 other end reads it as one input among others (the self-pipe of D. J. Bernstein; signal-safety(7) leaves little else).
 """
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import ctypes
+import fcntl
+import os
 import signal
 from collections.abc import Iterable, Iterator
+
+CAPACITY = 1024 * 1024
+"""Octets that the pipe holds, one a signal. A socket pair holds fewer than 300, each in a buffer of its own:
+a storm of one signal would hide the next one."""
+
+_read, _close = os.read, os.close  # before eventlet replaces them: a green read waits where this one must not
 
 
 def _ring(_signum: int, _frame: object) -> None:
@@ -55,7 +62,7 @@ def _one_at_a_time(signum: int) -> None:
     _LIBC.sigaction(signum, ctypes.byref(action), None)
 
 
-class SignalSocket:
+class SignalPipe:
     """Delivers the named signals to `fileno()` until `close`.
 
     Only one can be at work in a process, and only its main thread can make it (signal(3), Python's rule).
@@ -68,14 +75,12 @@ class SignalSocket:
             signums: the signals; `hold` keeps them.
             spare: further signals that are delivered unless other code has a handler for them.
         """
-        # Of the C type: in a worker the class around it is eventlet's, or the application's.
-        self._read, self._write = _socket.socketpair()
-        self._read.setblocking(False)
-        self._write.setblocking(False)
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # the user has many pipes: the default is 64 KiB (pipe(7))
+            fcntl.fcntl(self._write, fcntl.F_SETPIPE_SZ, CAPACITY)
         self._signums = tuple(signums)
         self._spare = tuple(spare)
-        # A full buffer is 200 000 unread signals; later ones of a kind already waiting would say nothing new.
-        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for signum in self._signums:
             self._install(signum)
         for signum in self._spare:
@@ -101,7 +106,7 @@ class SignalSocket:
         blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, (*self._signums, *self._spare)) & set(self._signums)
         found = [f"the handler of {name(signum)}" for signum in taken]
         found += [f"the mask of {name(signum)}" for signum in sorted(blocked)]
-        if signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False) != self._write.fileno():
+        if signal.set_wakeup_fd(self._write, warn_on_full_buffer=False) != self._write:
             found.append("the wakeup descriptor of signals")
         return found
 
@@ -110,23 +115,23 @@ class SignalSocket:
         return signal.getsignal(signum) is _ring
 
     def forget(self) -> None:
-        """In a forked child: close the sockets and restore the default handlers, except where other code has its own."""
+        """In a forked child: close the pipe and restore the default handlers, except where other code has its own."""
         forget_inherited(s for s in (*self._signums, *self._spare) if signal.getsignal(s) is _ring)
-        self._read.close()
-        self._write.close()
+        _close(self._read)
+        _close(self._write)
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
-        return self._read.fileno()
+        return self._read
 
     def descriptors(self) -> dict[str, int]:
         """Both descriptors, by description."""
-        return {"its signals": self._read.fileno(), "the other end of its signals": self._write.fileno()}
+        return {"its signals": self._read, "the other end of its signals": self._write}
 
     def read(self) -> list[int]:
         """Signals that have arrived since the last call, in order; empty when none has. A flood of them takes several calls."""
         with contextlib.suppress(BlockingIOError):
-            return list(self._read.recv(65536))
+            return list(_read(self._read, 65536))
         return []
 
     def close(self) -> None:
@@ -134,14 +139,14 @@ class SignalSocket:
         signal.set_wakeup_fd(-1)
         for signum in (*self._signums, *self._spare):
             signal.signal(signum, signal.SIG_DFL)
-        self._read.close()
-        self._write.close()
+        _close(self._read)
+        _close(self._write)
 
 
 def forget_inherited(signums: Iterable[int]) -> None:
     """In a fresh child: give up the parent's wakeup descriptor and handlers.
 
-    Without this a child's early signals would be written into the parent's socket. Call it while they are still blocked.
+    Without this a child's early signals would be written into the parent's pipe. Call it while they are still blocked.
     """
     signal.set_wakeup_fd(-1)
     for signum in signums:

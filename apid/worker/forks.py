@@ -26,7 +26,7 @@ from eventlet import tpool
 from apid import channel
 from apid.http import hub
 from apid.http.engine import Engine
-from apid.posix.signals import SignalSocket
+from apid.posix.signals import SignalPipe
 from apid.worker.shield import STACKS
 
 
@@ -50,7 +50,7 @@ class Forks:
         self._masks: dict[greenlet.greenlet, set[int]] = {}
         self._hub = hub.current()
         self._left = False
-        self.bell: SignalSocket | None = None
+        self.bell: SignalPipe | None = None
         self.engine: Engine | None = None
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
 

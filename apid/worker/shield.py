@@ -64,7 +64,7 @@ class Shield:
         Args:
             stacks: the descriptor that faulthandler writes to at `STACKS`; -1: none.
         """
-        self.bell: signals.SignalSocket | None = None
+        self.bell: signals.SignalPipe | None = None
         self._stacks = stacks
         if stacks >= 0:
             faulthandler.register(STACKS, file=stacks, all_threads=True)
@@ -74,12 +74,12 @@ class Shield:
         self._owned: dict[str, tuple[int, tuple[int, int]]] = {}
         self._warned: set[str] = set()
 
-    def ring(self, *, inline: bool = False) -> signals.SignalSocket:
+    def ring(self, *, inline: bool = False) -> signals.SignalPipe:
         """Collect signals from now on: once unblocked, none ends this process, and none is lost before it is read."""
         if inline:  # no parent acts on the others, and no parent requests stacks
-            self.bell = signals.SignalSocket((*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS), SPARE[2:])
+            self.bell = signals.SignalPipe((*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS), SPARE[2:])
         else:
-            self.bell = signals.SignalSocket(SIGNALS, SPARE)
+            self.bell = signals.SignalPipe(SIGNALS, SPARE)
         return self.bell
 
     def own(self, descriptors: Mapping[str, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 
@@ -35,6 +36,7 @@ def test_the_sequence_of_a_seed_is_always_the_same(tmp_path):
 @pytest.mark.slow
 def test_a_long_session(tmp_path):
     """Whatever may happen, for ten minutes."""
+    faulthandler.cancel_dump_traceback_later()  # pytest's, after five minutes
     session = Session(tmp_path, SEED)
     session.run(SECONDS)
     assert session.figures["answered"] > 5 * SECONDS

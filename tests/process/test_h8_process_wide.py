@@ -72,6 +72,8 @@ def test_h8_what_is_set_while_it_loads(daemon, changes):
     )
     one.allow(*EXPECTED)
     one.start()
+    if "signal_raises" in changes:  # it would interrupt a request as well
+        one.wait_for_log("RuntimeError: raised by a handler of the application", count=2)
     with Connection(one.address) as taken:
         taken.send(request_bytes("GET", "/echo"))
         it_serves_for(one, 1.5)

@@ -7,6 +7,7 @@ socket over. /close?WHAT closes descriptors that are not the application's.
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import gc
 import json
 import locale
@@ -170,9 +171,9 @@ def close(what):
             if target.startswith("socket:"):
                 with socket.socket(fileno=os.dup(fd)) as sock:
                     listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                    kinds = {socket.SOCK_SEQPACKET: "channel", socket.SOCK_STREAM: "signals"}
-                    local = sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == socket.AF_UNIX
-                    kind = "listener" if listens else kinds.get(sock.type, "") if local else ""
+                    kind = "listener" if listens else "channel" if sock.type == socket.SOCK_SEQPACKET else ""
+            elif target.startswith("pipe:") and fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) == 1024 * 1024:
+                kind = "signals"
             elif target == "anon_inode:[eventpoll]":
                 kind = "epoll"
         except OSError:

@@ -21,7 +21,7 @@ from tests.support.processes import wait_until
 @pytest.fixture
 def bell():
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGUSR1, signal.SIGHUP)}
-    one = signals.SignalSocket([signal.SIGUSR1, signal.SIGHUP])
+    one = signals.SignalPipe([signal.SIGUSR1, signal.SIGHUP])
     yield one
     one.close()
     for signum, handler in before.items():
@@ -52,7 +52,7 @@ def test_what_other_code_changes_is_put_back(bell, change, found):
 
 def test_a_spare_signal_may_have_a_handler_of_other_code_and_does_not_end_the_process():
     before = signal.getsignal(signal.SIGALRM)
-    bell = signals.SignalSocket([signal.SIGUSR1], [signal.SIGALRM])
+    bell = signals.SignalPipe([signal.SIGUSR1], [signal.SIGALRM])
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         assert bell.hold() == []
@@ -97,7 +97,7 @@ def test_all_signals_at_once_do_not_nest():
         "import faulthandler, os, signal, sys\n"
         "faulthandler.enable()\n"
         "from apid.posix import processes, signals\n"
-        "bell = signals.SignalSocket(processes.SIGNALS_OF_THE_PARENT)\n"
+        "bell = signals.SignalPipe(processes.SIGNALS_OF_THE_PARENT)\n"
         "for turn in range(200):\n"
         "    signals.block_all()\n"
         "    for signum in processes.SIGNALS_OF_THE_PARENT: os.kill(os.getpid(), signum)\n"
