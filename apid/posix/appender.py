@@ -157,8 +157,8 @@ class Appender:
             return False
         try:
             found = os.fstat(self._fd)
-        except OSError as error:
-            return error.errno != errno.EBADF
+        except Exception as error:  # noqa: BLE001 - only EBADF says that it is closed
+            return getattr(error, "errno", None) != errno.EBADF
         return (found.st_dev, found.st_ino) == self._identity
 
     def free(self) -> None:
