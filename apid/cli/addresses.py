@@ -100,7 +100,8 @@ def _examine(endpoint: Address, others: set[int], daemon: _Daemon, found: Findin
         if endpoint.kind == "tcp":
             inodes = occupants.of_tcp(endpoint.host, endpoint.port, overlapping=True)
         text, only_a_note = _blame(occupants.processes(inodes), daemon)
-        (found.notes if only_a_note and others else found.errors).append(f"{place}: {error}{text}")
+        unknown = others or not occupants.visible()
+        (found.notes if only_a_note and unknown else found.errors).append(f"{place}: {error}{text}")
 
 
 def _blame(pids: set[int], daemon: _Daemon) -> tuple[str, bool]:

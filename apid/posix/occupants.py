@@ -15,6 +15,11 @@ _ACCEPTCON = 1 << 16
 """The flag of a listening socket in /proc/net/unix (linux/net.h)."""
 
 
+def visible() -> bool:
+    """Return whether this process may look: under ProcSubset=pid (systemd.exec(5)) nobody is found anywhere."""
+    return os.access("/proc/net/unix", os.R_OK)
+
+
 def of_tcp(host: str, port: int, *, overlapping: bool = False) -> set[int]:
     """Return the inodes of the sockets that listen on `host` (a numeric address) and `port`.
 
@@ -37,6 +42,8 @@ def of_unix(path: str) -> set[int]:
 def unix() -> dict[bytes, set[int]]:
     """Return `of_unix` for each path, with one look."""
     found: dict[bytes, set[int]] = {}
+    if not visible():
+        return found
     for line in Path("/proc/net/unix").read_bytes().splitlines()[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and int(fields[3], 16) & _ACCEPTCON:

@@ -122,7 +122,8 @@ def _bound_tcp(address: Address) -> socket.socket:
         if not isinstance(error, OSError):
             raise
         text = _explain(error)
-        if error.errno == errno.EADDRINUSE and not occupants.of_tcp(target[0], address.port, overlapping=True):
+        taken = error.errno == errno.EADDRINUSE and occupants.visible()
+        if taken and not occupants.of_tcp(target[0], address.port, overlapping=True):
             text += OUTGOING
         raise BindError(f"cannot listen on {address}: {text}") from error
     return sock
