@@ -16,7 +16,7 @@ _ACCEPTCON = 1 << 16
 
 
 def visible() -> bool:
-    """Return whether this process may look: under ProcSubset=pid (systemd.exec(5)) nobody is found anywhere."""
+    """Return whether this process may look: a service that sees only the processes in proc(5) may not (systemd.exec(5))."""
     return os.access("/proc/net/unix", os.R_OK)
 
 
