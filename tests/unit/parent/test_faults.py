@@ -171,7 +171,7 @@ def test_a_duty_that_always_fails_neither_spins_nor_stops_anything(tmp_path):
     assert '"ok": true' in lines[0]
     assert int(lines[1]) < 20
     assert code == 0
-    assert log.count("broken for good") == 2  # the line, and the end of its traceback
+    assert log.count("RuntimeError: broken for good") == 2  # the line, and the end of its traceback
 
 
 def test_a_forked_child_is_bound_to_its_parent_before_all_else(tmp_path):
