@@ -187,7 +187,7 @@ def _inline(settings: Settings, listeners: Listeners, places: Places, holdings: 
 
 
 def check_program() -> int | None:
-    """In a preflight: say whether this program can take over; returns the pid of the daemon that asks, None if nobody does.
+    """In a preflight: say whether this program can take over; returns the pid of the daemon that asks, or None.
 
     Raises:
         ApidError: it cannot.

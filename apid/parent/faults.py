@@ -21,7 +21,7 @@ AGAIN = 60.0
 """Seconds after which a fault that persists is logged again, with the number of its repetitions."""
 
 KEPT = 100
-"""Faults that are told apart."""
+"""Distinct faults that are kept."""
 
 LONGEST_PAUSE = 1.0
 """Seconds that the loop waits after a turn with a fault, when the turns before had faults too."""

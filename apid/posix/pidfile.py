@@ -146,7 +146,7 @@ class PidFile:
 
 
 def holder(path: str) -> int | None:
-    """Return the pid of the daemon that holds a pid file; None: nobody does, or it cannot be read. Takes no lock itself."""
+    """Return the pid of the daemon that holds a pid file; None: there is none, or it cannot be read. Takes no lock itself."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

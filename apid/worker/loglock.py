@@ -1,7 +1,7 @@
 """The locks of logging in a worker, where green threads and native ones log.
 
 Theory of operation. monkey_patch makes logging's locks green. A native thread (apid.offload, a callback of a C library) that has
-to wait for one enters its waiters, and whoever releases it tries to switch to that thread, which greenlet refuses: the lock is
+to wait for one enters its waiters, and its release tries to switch to that thread, which greenlet refuses: the lock is
 never free again and every request that logs hangs. A native lock instead would let all green threads in at once, since to it
 they are one thread, or stop the hub when its holder waits for a socket.
 
