@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.support.daemon import CONTROL, TOP
+from tests.support.processes import wait_until
 
 LAUNCHER = """\
 #!{python}
@@ -59,8 +60,7 @@ def test_r5_the_program_is_exchanged_under_load(installed, load, say):
     assert one.process.poll() is None
     assert "this is release two" in one.log()
     assert set(one.wait_for_workers(2)).isdisjoint(workers)
-    totals = one.status()["totals"]
-    assert totals["requests"] >= figures.answered, "the counters were carried over"
+    wait_until(lambda: one.status()["totals"]["requests"] >= figures.answered, "the counters were carried over")
     assert one.stop() == 0
 
 
