@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.chaos.account import Account, Call, Disruption, Failure
-from tests.chaos.rest import EXPECTED, LINE, NEVER, Rest, records
+from tests.chaos.rest import EXPECTED, GLUED, LINE, NEVER, Rest, records
 
 
 def account(**fates) -> Account:
@@ -116,6 +116,21 @@ def test_the_access_log_is_compared_with_the_calls():
 def test_a_torn_line_is_the_beginning_of_one(line, torn):
     assert Rest.torn(line) == torn
     assert bool(LINE.fullmatch(line)) == (line == "/r/a-1.2 200 47.")
+
+
+@pytest.mark.parametrize(
+    ("line", "second"),
+    [
+        ("/r/a-1.2 20/r/b-1.1 200 47.", "/r/b-1.1"),
+        ("/r/a-1/r/b-1.1 200 47.", "/r/b-1.1"),
+        ("/r/a-1.2- 408 47.", "-"),
+        ("/r/a-1.2 200 47.", None),
+        ("/r/a-1.2 200 47./r/b-1.1 200 47.", None),
+    ],
+)
+def test_a_torn_line_may_have_the_next_one_glued_to_it(line, second):
+    assert (found := GLUED.fullmatch(line)) is None or found[1] == second
+    assert (found is None) == (second is None)
 
 
 def test_a_traceback_is_a_fault_unless_the_driver_caused_it():

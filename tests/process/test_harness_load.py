@@ -118,7 +118,9 @@ def test_an_honest_server_is_acquitted(run, mode, method):
 )
 def test_a_fault_is_found_by_its_name(run, fault, kind):
     figures = run(fault)
-    assert set(figures.failures) == {kind}, figures
+    expected = {kind, "reset"} if fault == "early_close" else {kind}  # the next request may meet the close
+    assert kind in figures.failures, figures
+    assert figures.failures.keys() <= expected, figures
     assert figures.failures[kind] > 0
     assert figures.examples
 
