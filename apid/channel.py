@@ -96,7 +96,7 @@ class Drain:
         deadline: seconds from now until what is left is cut; 0: never.
         successor: whether other workers go on accepting from the same sockets (a reload, a recycling); without one, the
             connections waiting in the kernel's queue are this worker's to answer.
-        addresses: where nobody listens any more after this drain (removed by a reload), in the spelling of the option bind; empty
+        addresses: where no process listens after this drain (removed by a reload), in the spelling of the option bind; empty
             with no successor.
     """
 
@@ -107,12 +107,12 @@ class Drain:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reopen:
-    """Parent: open the log files anew."""
+    """Parent: reopen the log files."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reopened:
-    """Worker: log files are open anew; `error` is empty or says why one could not be."""
+    """Worker: the log files are reopened; `error` is empty or says why one could not be."""
 
     error: str = ""
 

@@ -86,7 +86,7 @@ class TrustedProxies:
     """The networks whose hosts are believed, ready to be asked once a request.
 
     Args:
-        networks: of the proxies; with none nobody is believed.
+        networks: of the proxies; with none, no peer is believed.
         headers: the fields that these proxies set, as `check_headers` returns them.
     """
 

@@ -7,7 +7,7 @@ A text of several lines, such as a stack, goes into `extra={"block": text}` and 
 How records are written, and what happens when they cannot be, is apid.posix.appender's. `setup` attaches handlers to both
 hierarchies of loggers: the daemon's own (apid.loggers) and the standard one, which is the application's.
 
-Plain stdlib, and made anew by `setup` in each worker, so that monkey-patching finds nothing of the parent's to trip over.
+Plain stdlib, and set up again by `setup` in each worker, so that monkey-patching finds nothing of the parent's to trip over.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def setup(settings: Log, *, identity: str, owner: tuple[int, int] | None = None)
 
 
 def reopen() -> None:
-    """Open every log file anew, after logrotate has moved it away. No line is lost, whoever writes meanwhile.
+    """Reopen every log file after logrotate has moved it away. No line is lost, whoever writes meanwhile.
 
     Raises:
         ConfigError: a file cannot be opened; its old descriptor stays in use. The others are done all the same.

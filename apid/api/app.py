@@ -66,7 +66,7 @@ class APIOptions:
         kinds.text,
         default="",
         help="The database, as SQLAlchemy spells it; what [database] connection of the daemon says when empty, and SQLite in the "
-        "state directory when nobody says anything.",
+        "state directory when none is configured.",
     )
     pool_size: int = option(
         kinds.integer(minimum=1, maximum=1000), default=10, help="Connections to the database, of each worker."

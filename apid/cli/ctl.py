@@ -20,7 +20,7 @@ COMMANDS = {
     "upgrade": "become the installed program, with the same pid and sockets; waits as reload does",
     "stop": "drain and exit; waits until the daemon is gone",
     "scale": "set the number of workers; waits until that many are ready",
-    "reopen": "open the log files anew, after they were moved away",
+    "reopen": "reopen the log files, after they were moved away",
     "dump": "write the stacks of all green threads of all workers to the log",
 }
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config-dir", action="append", default=[], metavar="D", help="as --config-file, all its *.conf"
     )
     parser.add_argument("--socket", metavar="S", help="the daemon's control socket")
-    parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="how long to wait; 0: for ever")
+    parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="how long to wait; 0: no limit")
     parser.add_argument("--quiet", action="store_true", help="say nothing when it is done")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
@@ -144,7 +144,7 @@ def _socket_path(args: argparse.Namespace) -> str:
 
 
 def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Send one request and return the answer; `timeout` in seconds, 0 waits for ever.
+    """Send one request and return the answer; `timeout` in seconds, 0 sets no limit.
 
     Raises:
         CommandFailedError: nobody listens there, the daemon ended without an answer, or the time is over.

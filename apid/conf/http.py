@@ -1,4 +1,4 @@
-"""[DEFAULT], second part: what the HTTP engine is told, limits, times, proxies and the access log."""
+"""[DEFAULT], second part: settings of the HTTP engine: limits, times, proxies and the access log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPTS: list[cfg.Opt] = [
         "keepalive_timeout",
         Seconds(),
         75.0,
-        "Seconds that a connection may stay idle between two requests. 0 waits for ever.",
+        "Seconds that a connection may stay idle between two requests. 0 sets no limit.",
     ),
     option(
         "header_timeout",
@@ -52,7 +52,7 @@ OPTS: list[cfg.Opt] = [
         Seconds(),
         60.0,
         "Seconds within which a client has to send 4096 bytes of content, or to take some of its answer, while the application "
-        "waits for that. 0 waits for ever.",
+        "waits for that. 0 sets no limit.",
         "wsgi/client_socket_timeout",
     ),
     option(
@@ -90,7 +90,7 @@ OPTS: list[cfg.Opt] = [
         Networks(),
         (),
         "Addresses and networks, separated by commas, of the proxies whose word on a client's address, scheme and host is taken "
-        "(the fields of trusted_proxy_headers, the PROXY protocol). Nobody's is by default.",
+        "(the fields of trusted_proxy_headers, the PROXY protocol). By default no peer is trusted.",
     ),
     option(
         "trusted_proxy_headers",

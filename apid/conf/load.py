@@ -25,7 +25,7 @@ def working_directory() -> str:
 
 
 def load(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, directory: str | None = None) -> Settings:
-    """Read the configuration anew; nothing of an earlier call is remembered.
+    """Read the configuration again; nothing of an earlier call is remembered.
 
     Args:
         argv: the arguments after the program's name.

@@ -100,7 +100,7 @@ OPTS: list[cfg.Opt] = [
         "startup_timeout",
         Seconds(),
         60.0,
-        "Seconds that a worker may take from its fork until it is ready. A worker that takes longer is killed. 0 waits for ever.",
+        "Seconds that a worker may take from its fork until it is ready. A worker that takes longer is killed. 0 sets no limit.",
     ),
     option(
         "worker_timeout",
@@ -114,7 +114,7 @@ OPTS: list[cfg.Opt] = [
         Seconds(),
         60.0,
         "Seconds that requests in flight may take to finish when a worker drains. What is left then is cut and named in the log. "
-        "0 waits for ever.",
+        "0 sets no limit.",
     ),
     option(
         "drain_delay",

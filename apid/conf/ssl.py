@@ -23,7 +23,7 @@ def tls_opts(*, old_names: bool) -> list[cfg.Opt]:
             "cert_file",
             FilePath(),
             None,
-            "Certificate chain in PEM. Read anew at each reload.",
+            "Certificate chain in PEM. Read again at each reload.",
             *aliases("cert_file"),
         ),
         option(

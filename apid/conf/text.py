@@ -26,7 +26,7 @@ def content(path: str) -> bytes:
     """Return what a file holds.
 
     Raises:
-        OSError: it cannot be read, or is a FIFO: whoever opens that waits for a writer, and finds nothing at a reload.
+        OSError: it cannot be read, or is a FIFO, whose opener waits for a writer, and finds nothing at a reload.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):

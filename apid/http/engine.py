@@ -221,7 +221,7 @@ class Engine:
                 thread.throw(RequestTimeout)
 
     def reopen(self) -> None:
-        """Open the access log anew.
+        """Reopen the access log.
 
         Raises:
             ConfigError: it cannot be opened; the old file stays.

@@ -133,7 +133,7 @@ class Listener:
         self.kick()
 
     def kick(self) -> None:
-        """Let the accepting green thread look anew at what it may do."""
+        """Wake the accept loop to re-evaluate its state."""
         if not self._kicked and self._waiter is not None:
             self._kicked = True
             self._hub.soon.append(self._wake)

@@ -274,7 +274,7 @@ class Transport:
         service.hub.switch()
 
     def progress(self) -> None:
-        """Enough has come or gone: client_socket_timeout begins anew."""
+        """Enough has come or gone: client_socket_timeout restarts."""
         self.deadline = NEVER
 
     def gone(self) -> ClientGone:

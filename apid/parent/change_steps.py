@@ -26,7 +26,7 @@ from apid.parent.state import Change, State, Step, Verdict
 WATCH = 0.5
 """Seconds that each worker of a new generation serves beside the old one before the old one is let go. Long enough for an
 application that dies at its first requests or in a thread that it started; short beside the boot of a worker. What comes later
-is told in the verdict's own record (`aftermath`)."""
+is recorded in the verdict (`aftermath`)."""
 
 MOST_DEATHS = 3
 """Workers of a new generation that may end after they were ready before it is given up."""
@@ -205,7 +205,7 @@ def committed(state: State, event: events.Committed, now: float) -> list[Action]
 
 
 def fail(state: State, reason: str, now: float, detail: str = "") -> list[Action]:
-    """Take the change back: its workers go, what was bound only for it is closed, everybody who waits is told why."""
+    """Take the change back: its workers go, what was bound only for it is closed, each waiting client gets the reason."""
     change = state.change
     if change is None:
         return []

@@ -17,7 +17,7 @@ class Child:
         row: its row of the scoreboard.
         spawned, ready: monotonic seconds; ready is 0 until it is.
         deadline: monotonic seconds of the next escalation: end of boot, of the drain; 0: none.
-        cause: why it is ending, from the closed set of `Cause`; empty while nobody wants it to end.
+        cause: why it is ending, from the closed set of `Cause`; empty while it is not to end.
         asked: why it wants to be recycled, or empty.
         stalled: it was reported as not beating; said once a stall.
     """

@@ -40,7 +40,7 @@ MOST_PENDING = 16
 A_TURN = 8
 """Lines that are taken in one turn of the loop."""
 ACCEPTS_A_TURN = 64
-"""Connections that are accepted in one turn; each is read at once, for one that asks loses its place to nobody."""
+"""Connections that are accepted in one turn; each is read at once, for one that asks keeps its place."""
 IDLE = 60.0
 """Seconds of silence after which a connection that waits for nothing is closed."""
 PAUSE = 1.0

@@ -1,4 +1,4 @@
-"""How workers are told to go. Pure: state in, actions out."""
+"""How workers are ordered to leave. Pure: state in, actions out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRACE = 3.0
 
 
 def dismiss(state: State, child: Child, cause: str, now: float, *, successor: bool) -> list[Action]:
-    """End one worker the right way for its stage: a ready one drains, a booting one, which serves nobody, is killed.
+    """End one worker the right way for its stage: a ready one drains, a booting one, which serves no request, is killed.
 
     A hung worker cannot drain; its kill is already scheduled.
     """
@@ -35,7 +35,7 @@ def dismiss(state: State, child: Child, cause: str, now: float, *, successor: bo
 
 
 def dismiss_strays(state: State, now: float) -> list[Action]:
-    """End whoever came too late: forked for a change that failed meanwhile, or just before a stop or a quiesce."""
+    """End late workers: forked for a change that failed meanwhile, or just before a stop or a quiesce."""
     wanted = {state.change.generation} if state.change is not None else set()
     if state.phase in (Phase.STARTING, Phase.RUNNING, Phase.LEAVING):
         wanted.add(state.generation)
@@ -43,7 +43,7 @@ def dismiss_strays(state: State, now: float) -> list[Action]:
     cause = Cause.STOP if stopping or state.phase is Phase.QUIESCED else Cause.RELOAD
     actions: list[Action] = []
     for child in state.children:
-        # at a stop now whoever was ready has been sent its signal already
+        # at a stop now each ready worker has been sent its signal already
         late = child.stage is Stage.BOOTING if state.phase is Phase.HALTING else child.serving
         if late and (child.abandoned or child.generation not in wanted):
             actions += dismiss(state, child, cause, now, successor=not stopping)

@@ -80,7 +80,7 @@ class Effects:
         self._load = load
         self._run_worker = run_worker
         self.places: dict[int, Places] = {generation: places}
-        """Where each generation listens; an upgrade carries it over, settings it reads anew."""
+        """Where each generation listens; an upgrade carries it over, settings are read again."""
         self._reserved: dict[int, Reservation] = {}
         self.exposures = Exposures(self.board, self.rows, self.stacks)
 
@@ -317,7 +317,7 @@ class Effects:
             reserved.release(self.listeners)
 
     def _commit(self, generation: int) -> Event:
-        """From here there is no way back: each step is performed whatever becomes of the others, and what failed is told."""
+        """From here there is no way back: each step is performed whatever becomes of the others, and each failure is reported."""
         settings = self.settings[generation]
         self.generation = generation
         reserved = self._reserved.pop(generation)
@@ -335,7 +335,7 @@ class Effects:
                 step()
             except ApidError as error:
                 trouble.append(str(error))
-            except Exception as error:  # noqa: BLE001 - as said above
+            except Exception as error:  # noqa: BLE001 - each step is performed whatever becomes of the others
                 self.faults.note(f"the commit of generation {generation}", error)
                 trouble.append(faults.describe(error))
         return events.Committed(generation, tuple(trouble))

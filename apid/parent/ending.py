@@ -104,7 +104,7 @@ def _unlisten(state: State, *, abandon: bool) -> Action:
 
 
 def _abandoned(state: State, event: events.Abandoned) -> list[Action]:
-    """The accept queues are closed: whoever waited there is lost, and the log and the exit code say so."""
+    """The accept queues are closed: connections waiting there are lost, and the log and the exit code say so."""
     state.abandoning = False
     state.cut += event.waiting
     text = f"connections in the accept queues were lost: {event.waiting}"

@@ -145,7 +145,7 @@ class Abandoned:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LogsReopened:
-    """The parent's own log is open anew; or, with an `error`, still the old one."""
+    """The parent's own log is reopened; or, with an `error`, still the old one."""
 
     error: str = ""
 
@@ -173,7 +173,7 @@ Event = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepare:
-    """Read the configuration anew and bind what is new in it. Answered by Prepared or Failed."""
+    """Read the configuration again and bind what is new in it. Answered by Prepared or Failed."""
 
     generation: int
 

@@ -133,7 +133,7 @@ class Loop:
                 duty()
 
     def _decide(self, event: Event) -> list[Action]:
-        """What the plan wants done. A plan that raises fails the change under way, if there is one, and whoever has asked."""
+        """What the plan wants done. A plan that raises fails the change under way, if there is one, and its requester."""
         try:
             return self.plan.handle(event, time.monotonic())
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent goes on

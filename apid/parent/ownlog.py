@@ -1,4 +1,4 @@
-"""The parent's own log: set up at start and reload, opened anew on demand. What is in it, and how, is apid.log's."""
+"""The parent's own log: set up at start and reload, reopened on demand. What is in it, and how, is apid.log's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG = logger("apid.parent")
 
 
 def set_up(settings: Settings) -> None:
-    """Set up the log. Its file belongs to the workers' user: they open it anew, after USR1, without privileges.
+    """Set up the log. Its file belongs to the workers' user: they reopen it after USR1, without privileges.
 
     Raises:
         ConfigError: the file cannot be opened.
@@ -30,7 +30,7 @@ def fall_back() -> None:
 
 
 def reopen() -> LogsReopened:
-    """Open the files anew; where that fails the old ones stay in use, and the error says why."""
+    """Reopen the files; where that fails the old ones stay in use, and the error says why."""
     try:
         log.reopen()
     except ApidError as error:

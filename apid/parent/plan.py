@@ -252,7 +252,7 @@ class Plan:
         return actions
 
     def _mourn(self, child: Child, stage: Stage, cause: str, now: float) -> list[Action]:
-        """A worker of the present generation died without having been told to: back off, or give up a start."""
+        """A worker of the present generation died without an order: back off, or give up a start."""
         state = self.state
         pause = state.backoff(child.slot).died(now, now - child.ready if child.ready else 0.0, child.reason or cause)
         if stage is Stage.BOOTING and not state.ever_ready:
@@ -292,7 +292,7 @@ class Plan:
         return actions
 
     def _late(self, child: Child, now: float) -> list[Action]:
-        """Escalate: whoever is past its deadline is killed. A second deadline is never needed: nothing survives SIGKILL."""
+        """Escalate: a worker past its deadline is killed. A second deadline is never needed: nothing survives SIGKILL."""
         given, child.deadline = child.deadline - child.spawned, 0.0
         if child.stage is Stage.KILLED:
             return []
@@ -361,7 +361,7 @@ class Plan:
         return actions
 
     def _recycle(self, now: float) -> list[Action]:
-        """One worker at a time is replaced at its own wish; its successor is ready before it is told to drain."""
+        """One worker at a time is replaced at its own wish; its successor is ready before it is ordered to drain."""
         state = self.state
         if not state.recycling:
             if state.change is not None:

@@ -47,7 +47,7 @@ def answered(state: State, child: Child, message: channel.Reopened | channel.Dum
 
 
 def answered_by_parent(state: State, error: str) -> list[Action]:
-    """The parent's own log was opened anew, or could not be."""
+    """The parent's own log was reopened, or could not be."""
     for poll in state.polls:
         if PARENT in poll.pending:
             poll.pending.discard(PARENT)

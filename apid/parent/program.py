@@ -1,6 +1,6 @@
 """The installed program: how it is tried in a child, and how this process becomes it. Facts of exec; no policy.
 
-The argument vector is the one that this process was started with (`sys.orig_argv`), and its paths are resolved anew each time:
+The argument vector is the one that this process was started with (`sys.orig_argv`), and its paths are resolved again each time:
 a virtualenv that was replaced, or a symbolic link that was switched, is what counts.
 """
 

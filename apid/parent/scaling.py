@@ -36,7 +36,7 @@ def ask(state: State, event: Asked) -> list[Action]:
 
 
 def after_reload(state: State, configured: int) -> int:
-    """Return how many workers a reload raises: as many as its configuration says, and what was told since it was asked for."""
+    """Return how many workers a reload raises: as many as its configuration says, and what was ordered since the request."""
     number = max(1, configured)
     for command, told in state.scaled:
         number = min(max(_told(number, Asked(command, number=told)), 1), MOST_WORKERS)
@@ -75,7 +75,7 @@ def fail(state: State, slot: int, now: float) -> list[Action]:
 
 
 def settle(state: State, now: float) -> list[Action]:
-    """Answer those who asked, once the workers are there and the surplus has been told to go; or once a seat stays empty."""
+    """Answer those who asked, once the workers are there and the surplus leaves; or once a seat stays empty."""
     if not state.scalers or state.change is not None:
         return []
     for slot in range(state.wanted):

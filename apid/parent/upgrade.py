@@ -89,7 +89,7 @@ class Inheritance:
         for key, (fd, path, file) in self.document["listeners"].items():
             try:
                 listeners.adopt(key, Bound(_socket(fd), path, _pair(file)))
-            except Exception:  # the next generation binds it anew
+            except Exception:  # the next generation binds it again
                 LOG.exception("the listening socket %s could not be taken over", key)
         return listeners
 
@@ -103,7 +103,7 @@ class Inheritance:
             os.set_inheritable(self.document["board"], False)
             return Scoreboard.attach(self.document["board"])
         except Exception:
-            LOG.exception("the scoreboard could not be taken over: the counters begin anew")
+            LOG.exception("the scoreboard could not be taken over: the counters restart at zero")
             return None
 
     def give(self, effects: Effects) -> None:
@@ -190,5 +190,5 @@ def _socket(fd: int) -> socket.socket:
         return socket.socket(fileno=fd)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.close(fd)  # its peer shall see that nobody is there
+            os.close(fd)  # its peer shall see the end
         raise

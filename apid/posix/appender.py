@@ -5,7 +5,8 @@ Elsewhere a write of at most PIPE_BUF octets is atomic (pipe(7)): records are wr
 one can be split by another process. What cannot be written is lost and counted: a full disk, a reader that has stopped or gone.
 A record that was cut in its middle gets a newline before the next one. The process that cuts it may be another one than the
 process that writes next: all that were forked from one share a mark, and look at the file's last octet when it has changed. (To
-look each time would find the records that others are writing at the moment half done.)
+look each time would find the records that others are writing at the moment half done.) A process that writes in the microseconds
+between the cut and the mark appends its record to the torn one.
 
 Nothing blocks for long. A path is opened with O_NONBLOCK (and O_RDWR, with which a FIFO opens without a reader, fifo(7)). The
 standard streams share their open file description with other programs, whose O_NONBLOCK is not ours to set: a pipe or terminal

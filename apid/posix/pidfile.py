@@ -96,7 +96,7 @@ class PidFile:
         raise OSError(errno.EBUSY, "others keep writing it")
 
     def _lock_old(self) -> int | None:
-        """Lock the file that is there; None when there is none. A link is removed: it is nobody's."""
+        """Lock the file that is there; None when there is none. A link is removed: it belongs to no daemon."""
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:

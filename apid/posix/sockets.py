@@ -226,7 +226,7 @@ def set_mode(path: str, file: tuple[int, int], umask: int | None) -> None:
 
 
 def remove_stale(path: str) -> None:
-    """Unlink a socket file that nobody listens on any more (left by a kill -9); leave a live one and other files alone.
+    """Unlink a socket file that no process listens on any more (left by a kill -9); leave a live one and other files alone.
 
     Raises:
         OSError: EADDRINUSE when someone listens there, EEXIST when the path is something else than a socket.

@@ -33,7 +33,7 @@ class Notifier:
         """Seconds within which WATCHDOG=1 is expected; 0: no watchdog."""
 
     def send(self, *lines: str, fds: Sequence[int] = ()) -> bool:
-        """Send `KEY=value` lines, with descriptors for FDSTORE=1; False when nobody took them. Never raises."""
+        """Send `KEY=value` lines, with descriptors for FDSTORE=1; False when they were not taken. Never raises."""
         if not self.address:
             return False
         target = "\0" + self.address[1:] if self.address.startswith("@") else self.address

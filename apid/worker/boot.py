@@ -1,9 +1,9 @@
 """A worker's birth: from the fork to serving, in the one order that works with eventlet.
 
 Theory of operation. The hub is made first, after the fork (a hub that is shared with the parent shares its epoll descriptor,
-and a child's changes would be the parent's). Then monkey_patch, then logging anew (its locks must be green), and only then the
-application and everything it imports. Privileges are dropped before the application's first line runs. Ready is said when every
-pipeline is loaded and every listener is served.
+and a child's changes would be the parent's). Then monkey_patch, then logging set up again (its locks must be green), and only
+then the application and everything it imports. Privileges are dropped before the application's first line runs. Ready is said
+when every pipeline is loaded and every listener is served.
 
 The parent imports this module before it forks: eventlet must only be imported inside functions.
 """

@@ -110,18 +110,10 @@ def test_no_module_is_called_util_common_helpers_or_manager():
     assert names & FORBIDDEN_NAMES == set()
 
 
-LONGER = {
-    "tests/model/test_scenarios.py": "a list of scenarios",
-    "tests/wsgi/test_resource.py": "a list of cases",
-}
-"""Files that are longer than the house has it, each with why; up to 700 lines. A file that is short again must leave."""
-
-
 def test_no_file_is_longer_than_400_lines():
     files = [path for part in ("apid", "tests") for path in (TOP / part).rglob("*.py") if "corpus" not in path.parts]
     lengths = {str(path.relative_to(TOP)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
-    assert {path: n for path, n in lengths.items() if n > (700 if path in LONGER else 400)} == {}
-    assert [path for path in LONGER if lengths.get(path, 0) <= 400] == [], "no longer long"
+    assert {path: n for path, n in lengths.items() if n > 400} == {}
     assert len(lengths) > 20
 
 

@@ -79,7 +79,7 @@ class World:
 
     def write(self, **changed: object) -> None:
         """Write all files with these fields of the wish changed."""
-        self.written = dataclasses.replace(self.written, **changed)  # type: ignore[arg-type]
+        self.written = dataclasses.replace(self.written, **changed)  # type: ignore[arg-type]  # its values are of several types
         self.account.newest = max(self.account.newest, self.written.version)
         self.files.write(self.written)
 

@@ -11,7 +11,7 @@ from apid.errors import ExitCode
 from apid.parent import events
 from apid.parent.phases import Command, Phase
 from tests.model.kernel import Kernel
-from tests.model.test_scenarios import boot, drained, running
+from tests.model.steps import boot, drained, running
 
 
 @pytest.fixture

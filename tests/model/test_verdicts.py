@@ -14,7 +14,7 @@ from apid.parent.backoff import STABLE
 from apid.parent.phases import Command, Phase
 from apid.parent.plan import TRIES_AT_START
 from tests.model.kernel import TRIAL, Kernel
-from tests.model.test_scenarios import boot, drained, pass_trial, reload, running, seats, watched
+from tests.model.steps import boot, drained, pass_trial, reload, running, seats, watched
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_h1_a_hung_worker_is_shown_and_replaced(daemon, say, how):
     assert f"GET /{how}" in log
     assert re.search(r"hung", log)
     assert "hanging.py" in log, "the stack tells where"
-    assert one.status()["ends"]["hung"] == 1
+    wait_until(lambda: one.status()["ends"]["hung"] == 1, "its end has a cause")  # the parent may learn of it after us
     one.allow(".")
     assert get(one.address).status == 200
     assert one.stop() == 0

@@ -53,7 +53,7 @@ SHARED: list[Database] = []
 
 
 class DatabaseDown(faults.Unavailable):
-    """The database does not answer: 503, and the pool is emptied so that the next request connects anew."""
+    """The database does not answer: 503, and the pool is emptied so that the next request opens a new connection."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -25,7 +25,7 @@ def test_the_sample_is_current(tmp_path):
     done = tool("oslo-config-generator", "--output-file", str(tmp_path / "sample"))
     assert (done.returncode, done.stderr) == (0, "")
     command = "oslo-config-generator --namespace apid --output-file etc/apid/apid.conf.sample"
-    assert (tmp_path / "sample").read_text() == (ETC / "apid.conf.sample").read_text(), f"make it anew: {command}"
+    assert (tmp_path / "sample").read_text() == (ETC / "apid.conf.sample").read_text(), f"regenerate it: {command}"
 
 
 def test_the_sample_with_every_default_uncommented_gives_the_defaults(tmp_path):
