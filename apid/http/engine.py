@@ -181,9 +181,7 @@ class Engine:
 
     def lose(self) -> list[str]:
         """Count the requests in flight as cut, for they are about to be lost; returns a text for each."""
-        texts = [
-            _describe(conn) for conn in self._shared.connections if conn.exchange is not None or conn.head is not None
-        ]
+        texts = [_describe(conn) for conn in self._shared.connections if _begun(conn)]
         self._shared.row.cells[scoreboard.CUT] += len(texts)
         return texts
 
@@ -191,9 +189,16 @@ class Engine:
         for listener, server in self._listeners:
             if not listener.closed:
                 server.kill()
-        texts = self.lose()
+        texts: list[str] = []
         for conn in list(self._shared.connections):
-            if not self._throw(conn.exchange, Cut):
+            exchange, text = conn.exchange, _describe(conn) if _begun(conn) else ""
+            ended = self._throw(exchange, Cut)
+            # One that is over without having been cut was answered in the turn that the hub took.
+            answered = exchange is not None and conn.exchange is not exchange and exchange.outcome != "cut"
+            if text and not answered:
+                self._shared.row.cells[scoreboard.CUT] += 1
+                texts.append(text)
+            if not ended:
                 conn.end()
         return texts
 
@@ -269,6 +274,11 @@ def _begin(state: list[Any], server: object) -> None:
 
 def _stay(*_: object) -> None:
     """Replacement for `switch` and `throw` of other requests' green threads in a forked child."""
+
+
+def _begun(conn: connection.Connection) -> bool:
+    """Whether a request, or a part of its head, has come."""
+    return conn.exchange is not None or conn.head is not None
 
 
 def _describe(conn: connection.Connection) -> str:

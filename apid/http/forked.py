@@ -6,12 +6,12 @@ not continue as a worker. A child that ends by exec, by os._exit or as a multipr
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from typing import NoReturn
 
+from apid.http.interruptions import ClientGone
 from apid.loggers import logger
+from apid.posix import processes
 
 LOG = logger(__name__)
 
@@ -30,9 +30,7 @@ def leave(error: BaseException | None) -> NoReturn:
         LOG.error(
             "process %d, forked by the application, returned to the server: it ends; it should have ended with os._exit",
             os.getpid(),
-            exc_info=error if error is not None and not isinstance(error, OSError) else None,
+            exc_info=None if isinstance(error, ClientGone) else error,
         )
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the application's, whatever it is by now
-            stream.flush()
+    processes.flush()
     os._exit(code & 0xFF if isinstance(code, int) else 1)

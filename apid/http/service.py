@@ -158,14 +158,14 @@ class Service:
         self.trusted = TrustedProxies(settings.trusted_proxies, settings.trusted_proxy_headers)
         self.allowed = AllowedHosts(settings.allowed_hosts)
         self.limits = shared.limits
-        self.header_timeout = shared.settings.header_timeout or NEVER  # 0 is off
-        self.keepalive_timeout = shared.settings.keepalive_timeout or NEVER
+        self.header_timeout = settings.header_timeout or NEVER  # 0 is off
+        self.keepalive_timeout = settings.keepalive_timeout or NEVER
         self.family = int(sock.family)
         address = sock.getsockname()
         inet = isinstance(address, tuple)
         self.wildcard = inet and address[0] in ("0.0.0.0", "::")
         self.verifies = verifies
-        self.proxied = shared.settings.proxy_protocol
+        self.proxied = settings.proxy_protocol
         scheme = "https" if secure else "http"
         self.template: Environ = {
             "GATEWAY_INTERFACE": "CGI/1.1",

@@ -141,7 +141,7 @@ class TlsConnection(Connection):
         self._tls = self._made._wrap_socket(self.sock, True)  # noqa: SLF001 -- see the class
         if said:
             self._has_begun()
-        self.service.shared.unfinished.add(self)
+            self.service.shared.unfinished.add(self)
         return True
 
     def give_up(self) -> None:

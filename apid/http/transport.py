@@ -48,7 +48,7 @@ class Transport:
         taken: the application has taken the socket over.
         buffer: received and not yet consumed.
         readable: whether the kernel may have more.
-        readwaiter, writewaiter, pausing: the green thread that waits to read, to send, or for its turn.
+        readwaiter, writewaiter: the green thread that waits to read, or to send.
         gone_at: seconds of the monotonic clock from which the client has left, as far as is known; NEVER while it is there.
         deadline, tick: for `Deadlines`.
         turn: nanoseconds of the monotonic clock until which a request may go on without a pause.
@@ -62,7 +62,6 @@ class Transport:
         "buffer",
         "deadline",
         "gone_at",
-        "pausing",
         "readable",
         "readwaiter",
         "service",
@@ -86,7 +85,6 @@ class Transport:
         self.tick = -1
         self.readwaiter: greenlet.greenlet | None = None
         self.writewaiter: greenlet.greenlet | None = None
-        self.pausing: greenlet.greenlet | None = None
         self.gone_at = NEVER
         self._registered = False
         self._writing = False
@@ -218,17 +216,18 @@ class Transport:
         current = greenlet.getcurrent()
         if current.parent is None:
             return  # a native thread of the application's: it holds up nobody
-        self.pausing = current
-        self.service.hub.soon.append(self._resume)
+        paused = [current]  # emptied if it is ended from outside meanwhile
+
+        def resume() -> None:
+            if paused:
+                paused.pop().switch()
+
+        self.service.hub.soon.append(resume)
         try:
             self.service.hub.switch()
         finally:
-            self.pausing = None
+            paused.clear()
         self.turn = time.monotonic_ns() + TURN
-
-    def _resume(self) -> None:
-        if self.pausing is not None:  # it may have been ended from outside meanwhile
-            self.pausing.switch()
 
     def client_gone(self) -> bool:
         """Return whether the client has ended the connection or its side of it; `environ["apid.client_gone"]`.

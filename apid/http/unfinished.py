@@ -35,10 +35,6 @@ class Unfinished:
         self._logged = 0.0
         self._closed = 0
 
-    def __len__(self) -> int:
-        """How many there are, or were: one that asked for something meanwhile leaves when it would be its turn."""
-        return len(self._found)
-
     def add(self, conn: Connection) -> None:
         """Count a connection, and give up the oldest where there are too many."""
         found = self._found

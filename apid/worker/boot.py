@@ -94,10 +94,9 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     from apid.worker.shield import Shield
 
     shield = Shield(ticket.stacks)
-    forks = Forks(ticket, after_fork)
+    forks = Forks(ticket, shield, after_fork)
     if ticket.channel is not None:
-        forks.bell = shield.ring()
-        shield.own(forks.bell.descriptors())
+        shield.ring()
         signals.unblock_all()
     shield.own(descriptors(ticket))
     born.loading = True
@@ -111,7 +110,6 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
     life = Life(ticket, apps, report, shield)
     forks.engine = life.engine
-    forks.bell = shield.bell
     code = life.run()
     born.patience = life.patience()
     return code

@@ -14,7 +14,6 @@ import contextlib
 import faulthandler
 import os
 import signal
-import sys
 import threading
 import types
 from collections.abc import Callable
@@ -26,8 +25,8 @@ from eventlet import tpool
 from apid import channel
 from apid.http import hub
 from apid.http.engine import Engine
-from apid.posix.signals import SignalPipe
-from apid.worker.shield import STACKS
+from apid.posix import processes
+from apid.worker.shield import STACKS, Shield
 
 
 class Forks:
@@ -37,28 +36,27 @@ class Forks:
         bell: the worker's signals; engine: what serves. Both None until there is one.
     """
 
-    def __init__(self, ticket: channel.Ticket, after_fork: types.CodeType) -> None:
+    def __init__(self, ticket: channel.Ticket, shield: Shield, after_fork: types.CodeType) -> None:
         """Register.
 
         Args:
             ticket: the worker's.
+            shield: the worker's.
             after_fork: code of the at-fork function of `threading`. monkey_patch replaces it with an empty one, because green
                 threads survive a fork; here they do not.
         """
         self._ticket = ticket
+        self._shield = shield
         self._after_fork = types.FunctionType(after_fork, vars(threading))
         self._masks: dict[greenlet.greenlet, set[int]] = {}
         self._hub = hub.current()
         self._left = False
-        self.bell: SignalPipe | None = None
         self.engine: Engine | None = None
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
 
     def _before(self) -> None:
         """Block signals: the child still has the handlers and the wakeup descriptor of the worker."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # the application's, whatever it is by now
-                stream.flush()  # or both write what is in the buffer
+        processes.flush()  # or both write what is in the buffer
         self._masks[greenlet.getcurrent()] = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 
     def _unblock(self) -> None:
@@ -87,8 +85,8 @@ class Forks:
             ticket.channel.close()
 
     def _signals(self) -> None:
-        if self.bell is not None:
-            self.bell.forget()
+        if self._shield.bell is not None:
+            self._shield.bell.forget()
         if self._ticket.stacks >= 0:
             faulthandler.unregister(STACKS)
             os.close(self._ticket.stacks)

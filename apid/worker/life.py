@@ -1,6 +1,6 @@
 """A worker's life and end: serve, listen to the parent and to signals, ask to be recycled, drain, leave.
 
-Imported in a worker only, after monkey_patch. Signals never run code here: their numbers come through a socket that a green
+Imported in a worker only, after monkey_patch. Signals never run code here: their numbers come through a pipe that a green
 thread reads, because a Python handler would run inside whatever green thread is current (and could neither log nor lock).
 """
 
@@ -28,12 +28,11 @@ from apid.loggers import logger
 from apid.posix import processes, signals
 from apid.worker import ending
 from apid.worker.offload import offload
-from apid.worker.shield import LOOK, Shield
+from apid.worker.shield import LOOK, TIMERS, Shield
 from apid.worker.status import Status
 
 LOG = logger("apid.worker")
 
-TIMERS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
 
 DEAF = 0.005
 """Seconds between two looks whether a drain has closed the listeners: a reload's verdict waits for it."""
@@ -54,7 +53,6 @@ class Life:
         self._leave: event.Event = event.Event()
         self._shield = shield
         self._bell = shield.bell or shield.ring(inline=True)
-        shield.own(self._bell.descriptors())
         self._until = math.inf
         self._lost = False
         settings = ticket.settings
@@ -96,6 +94,7 @@ class Life:
         order: channel.Drain = self._leave.wait()
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.DRAINING
         eventlet.spawn(self._tell_when_deaf)
+        self._shield.disown(sock.fileno() for group in self._ticket.listeners.values() for sock in group)
         self._until = time.monotonic() + (order.deadline or math.inf)
         cut = self.engine.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
         self.engine.close()
@@ -256,7 +255,7 @@ class Life:
         if not lost:
             self._shield.hold()
         if self._leave.ready():
-            return  # a drain closes the listeners
+            return  # it leaves already
         if lost:
             self._lost = True
             LOG.critical("the application has closed descriptors of the worker: %s; the worker leaves", lost)

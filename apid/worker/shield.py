@@ -13,7 +13,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from apid.loggers import logger
 from apid.posix import signals
@@ -26,19 +26,11 @@ LOOK = 0.5
 SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 """Signals whose handlers belong to the worker."""
 
-SPARE = (
-    # a terminal, or `kill` with a process group, sends these to all processes; the parent acts on them
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGWINCH,
-    # timers that the application starts without a handler
-    signal.SIGALRM,
-    signal.SIGVTALRM,
-    signal.SIGPROF,
-    signal.SIGIO,
-)
+TIMERS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
+"""Signals of timers and descriptors that the application may start without a handler."""
+
+# a terminal, or `kill` with a process group, sends the first five to all processes; the parent acts on them
+SPARE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, *TIMERS)
 """Signals that must not end or stop a worker; the application may have handlers for them."""
 
 STACKS = signal.SIGUSR2
@@ -77,14 +69,21 @@ class Shield:
     def ring(self, *, inline: bool = False) -> signals.SignalPipe:
         """Collect signals from now on: once unblocked, none ends this process, and none is lost before it is read."""
         if inline:  # no parent acts on the others, and no parent requests stacks
-            self.bell = signals.SignalPipe((*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS), SPARE[2:])
+            mine = (*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS)
+            self.bell = signals.SignalPipe(mine, [one for one in SPARE if one not in mine])
         else:
             self.bell = signals.SignalPipe(SIGNALS, SPARE)
+        self.own(self.bell.descriptors())
         return self.bell
 
     def own(self, descriptors: Mapping[str, int]) -> None:
         """Add descriptors, by description, that must stay open until the worker ends."""
         self._owned |= {what: (fd, _identity(fd)) for what, fd in descriptors.items()}
+
+    def disown(self, descriptors: Iterable[int]) -> None:
+        """Remove descriptors that the worker itself is about to close."""
+        gone = set(descriptors)
+        self._owned = {what: owned for what, owned in self._owned.items() if owned[0] not in gone}
 
     def lost(self) -> str:
         """Return the descriptors that other code has closed, as text; empty when there are none."""

@@ -220,6 +220,32 @@ def test_the_deadline_cuts_and_names():
         assert engine.total(scoreboard.CUT) == 1
 
 
+def test_what_is_answered_while_others_are_cut_is_not_named():
+    ended = []
+
+    def app(environ, start):
+        import eventlet
+
+        try:
+            while not ended:
+                eventlet.sleep(30 if environ["PATH_INFO"] == "/first" else 0.001)
+        finally:
+            ended.append(True)
+        start("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with serving(app, deadline=0.5) as engine, contextlib.ExitStack() as stack:
+        clients = []
+        for path in ("/first", *["/other"] * 20):
+            clients.append(stack.enter_context(Connection(engine.address)))
+            clients[-1].send(request_bytes(path=path))
+            wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == len(clients))
+        engine.kill(WITH_SUCCESSOR)
+        answered = sum(b" 200 OK\r\n" in one.rest() for one in clients)
+        assert engine.wait() == 1
+        assert engine.logged().count("cut: GET") == engine.total(scoreboard.CUT) == len(clients) - answered
+
+
 def test_a_websocket_that_said_it_is_idle_does_not_hold_the_drain(engine):
     key = {
         "Upgrade": "websocket",

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from tests.support.client import Connection, request_bytes
+from tests.support.processes import wait_until
+
 APPLICATION = """
-import gc, logging
+import gc, logging, os, signal
+import eventlet
 
 def factory(global_conf, what):
     if what == "objects":
         gc.get_objects = None
-    else:
+    elif what == "lock":
         logging._lock.acquire()
 
     def app(environ, start_response):
+        if environ["PATH_INFO"] == "/careless":
+            eventlet.sleep(1)  # the drain begins
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            eventlet.sleep(1.5)  # the worker looks every half second
+            os.kill(os.getpid(), signal.SIGTERM)
+            eventlet.sleep(0.1)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"ok"]
 
@@ -41,4 +51,17 @@ def test_h8_the_application_keeps_the_lock_of_logging(daemon):
     for order in ("dump", "reopen", "reload", "dump"):
         one.apidctl(order)
     assert one.log().count("green threads") == 2
+    assert one.stop() == 0
+
+
+def test_h8_a_worker_that_drains_restores_its_signals(daemon):
+    """A request of a worker that drains removes the handler of SIGTERM, which would end the worker."""
+    one = serve(daemon, "nothing")
+    one.allow("the application changed the handler of SIGTERM: restored")
+    with Connection(one.address) as client:
+        client.send(request_bytes("GET", "/careless"))
+        wait_until(lambda: one.status()["workers"][0]["in_flight"] == 1, "the request runs")
+        one.apidctl("reload")
+        assert client.answer().body == b"ok"
+    one.wait_for_log("worker ended: reload")
     assert one.stop() == 0

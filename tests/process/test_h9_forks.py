@@ -15,10 +15,10 @@ from tests.support.client import Connection, get, request_bytes
 from tests.support.processes import wait_until
 
 ENDS = {
-    "return": 1, "raise": 1, "exit": 3, "_exit": 4, "process": 0, "terminate": -signal.SIGTERM, "spawn": 0, "terminal": 5,
-    "native": 1, "twice": 40, "green": 1, "prepared": 0,
+    "return": 1, "raise": 1, "missing": 1, "exit": 3, "_exit": 4, "process": 0, "terminate": -signal.SIGTERM, "spawn": 0,
+    "terminal": 5, "native": 1, "twice": 40, "green": 1, "prepared": 0,
 }  # fmt: skip
-COMES_BACK = ("return", "raise", "native", "green")
+COMES_BACK = ("return", "raise", "missing", "native", "green")
 
 
 def children(one):
@@ -32,7 +32,12 @@ def start(daemon):
     def _start(loads="", **options):
         one = daemon(paste=pipeline("forking", file="children", loads=loads), access_log="access.log", **options)
         # fork warns where there are native threads, and eventlet always
-        one.allow("forked by the application, returned", "RuntimeError: raised in the child", "Traceback", "fork")
+        one.allow(
+            "forked by the application, returned",
+            "(RuntimeError|FileNotFoundError): .*in the child",
+            "Traceback",
+            "fork",
+        )
         return one.start()
 
     return _start
@@ -66,6 +71,7 @@ def test_h9_every_way_to_fork(start):
         wait_until(lambda: one.status()["totals"]["requests"] - before == answered, "each request is counted once")
     assert one.wait_for_workers(1) == [pid]
     assert one.log().count("returned to the server") == len(COMES_BACK) + 1
+    assert "No such file or directory: '/nowhere/missing in the child'" in one.log()
     assert one.stop() == 0
     lines = (one.directory / "access.log").read_text().splitlines()
     assert len(lines) == answered, "no line of the access log twice"

@@ -1,6 +1,7 @@
 """S2: connections that hold memory without having asked for anything are limited, and an honest client is served all the same."""
 
 import ipaddress
+import socket
 import ssl
 
 import pytest
@@ -52,6 +53,22 @@ def test_the_oldest_handshakes_make_room(certificate):
         assert engine.total(scoreboard.HANDSHAKE_FAILURES) == MOST + 1
         assert engine.total(scoreboard.CONNECTIONS) == 1 + 2 * MOST + MOST - 1
         assert engine.logged().count("the oldest are closed") == 1
+
+
+def test_a_probe_that_says_nothing_takes_no_place_of_a_handshake(certificate):
+    cert, key = certificate
+    with serving(framing.app, tls=Tls(str(cert), str(key)), prepare=few) as engine:
+        half = []
+        for _ in range(MOST):
+            half.append(engine.connect())
+            half[-1].send(hello())
+            assert half[-1].sock.recv(1) == b"\x16"
+        for _ in range(3):
+            with Connection(engine.address) as probe:
+                probe.sock.shutdown(socket.SHUT_WR)
+                probe.rest()
+        wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == MOST)
+        assert "the oldest are closed" not in engine.logged()
 
 
 def test_the_oldest_large_heads_make_room_and_small_ones_need_none():

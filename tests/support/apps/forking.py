@@ -175,6 +175,7 @@ def prepared(file):
 HOWS = {
     "return": lambda file: _fork(file, _return),
     "raise": lambda file: _fork(file, _raise),
+    "missing": lambda file: _fork(file, pathlib.Path("/nowhere/missing in the child").stat),
     "exit": lambda file: _fork(file, lambda: sys.exit(3)),
     "_exit": lambda file: _fork(file, lambda: os._exit(4)),
     **{

@@ -1,6 +1,7 @@
 """An application that never waits lets others go first, and one whose client has left ends (PEP 3333)."""
 
 import json
+import select
 import socket
 import time
 
@@ -175,3 +176,38 @@ def test_a_native_thread_may_read_to_the_end():
 
     with serving(app) as engine, Connection(engine.address) as one:
         assert one.request().body == b"read"
+
+
+def duplex(env, start):
+    """The answer is sent while another green thread reads the content."""
+    import eventlet
+
+    def consume():
+        while env["wsgi.input"].read(65536):
+            pass
+
+    eventlet.spawn(consume)
+    start("200 OK", [])
+    return forever(b"x" * 65536)
+
+
+def test_two_green_threads_of_one_request_take_turns():
+    """Each of the two leaves the turn to others now and then; neither may take the other's place in the queue."""
+    chunk = b"10000\r\n" + b"y" * 65536 + b"\r\n"
+    enough = 200 << 20
+    with serving(duplex) as engine, Connection(engine.address) as one:
+        one.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        sent = received = 0
+        unsent = memoryview(chunk)
+        last = time.monotonic()
+        while received < enough:
+            readable, writable, _ = select.select([one.sock], [one.sock], [], 5)
+            if readable:
+                received += len(one.sock.recv(1 << 20))
+                last = time.monotonic()
+            assert time.monotonic() < last + 5, f"the answer stopped after {received} octets; {sent} were sent"
+            if writable:
+                count = one.sock.send(unsent, socket.MSG_DONTWAIT)
+                sent += count
+                unsent = unsent[count:] or memoryview(chunk)
+        one.reset()
