@@ -72,7 +72,7 @@ class _Daemon:
         control, pid_file = settings.daemon.control_socket, settings.daemon.pid_file
         listening = occupants.of_unix(control) if control else set[int]()
         holder = pidfile.holder(pid_file) if pid_file else None
-        known = {asker, holder, *(occupants.processes(listening) if listening else ())} - {None}
+        known = {asker, holder, *occupants.processes(listening)} - {None}
         held = frozenset(inode for pid in known if pid for inode in occupants.held(pid))
         return cls(held, bool(listening or known), bool(control or pid_file))
 

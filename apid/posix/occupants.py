@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,9 @@ _LISTEN = "0A"
 _ACCEPTCON = 1 << 16
 """The flag of a listening socket in /proc/net/unix (linux/net.h)."""
 
+_Entry = tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int, int]
+"""Of a listening socket: address, port, inode."""
+
 
 def visible() -> bool:
     """Return whether this process may look: a service that sees only the processes in proc(5) may not (systemd.exec(5))."""
@@ -23,11 +28,15 @@ def visible() -> bool:
 def of_tcp(host: str, port: int, *, overlapping: bool = False) -> set[int]:
     """Return the inodes of the sockets that listen on `host` (a numeric address) and `port`.
 
-    `overlapping`: also those on the wildcard address, and on any address if `host` is the wildcard.
+    `overlapping`: also those on the wildcard address, and on any address if `host` is the wildcard; for an IPv4 address those
+    of both families too. (Whether one on `::` is of both families (IPV6_V6ONLY, ipv6(7)) /proc does not say: it counts.)
     """
     wanted = ipaddress.ip_address(host)
+    entries = _tcp("tcp6" if wanted.version == 6 else "tcp")
+    if overlapping and wanted.version == 4:
+        entries = itertools.chain(entries, _both_families())
     found = set()
-    for address, at, inode in _tcp("tcp6" if wanted.version == 6 else "tcp"):
+    for address, at, inode in entries:
         same = address == wanted or (overlapping and (address.is_unspecified or wanted.is_unspecified))
         if at == port and same:
             found.add(inode)
@@ -53,16 +62,19 @@ def unix() -> dict[bytes, set[int]]:
 
 def processes(inodes: set[int]) -> set[int]:
     """Return the pids of the processes that hold one of these sockets, as far as this user may look."""
-    names = {f"socket:[{inode}]" for inode in inodes}
-    return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _holds(entry, names)}
+    if not inodes:
+        return set()
+    pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    return {pid for pid in pids if not inodes.isdisjoint(held(pid))}
 
 
 def held(pid: int) -> set[int]:
     """Return the inodes of the sockets that a process holds; empty when it is gone, or another user's."""
-    try:
-        links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
-    except OSError:
-        return set()
+    links: list[str] = []
+    with contextlib.suppress(OSError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                links.append(str(fd.readlink()))
     return {int(link[8:-1]) for link in links if link.startswith("socket:[")}
 
 
@@ -74,7 +86,7 @@ def command(pid: int) -> str:
         return ""
 
 
-def _tcp(table: str) -> Iterator[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int, int]]:
+def _tcp(table: str) -> Iterator[_Entry]:
     try:
         lines = Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]
     except FileNotFoundError:  # no IPv6
@@ -91,8 +103,9 @@ def _tcp(table: str) -> Iterator[tuple[ipaddress.IPv4Address | ipaddress.IPv6Add
         yield ipaddress.ip_address(packed), int(port, 16), int(fields[9])
 
 
-def _holds(process: Path, names: set[str]) -> bool:
-    try:
-        return any(str(fd.readlink()) in names for fd in (process / "fd").iterdir())
-    except OSError:  # it is gone, or another user's
-        return False
+def _both_families() -> Iterator[_Entry]:
+    """The entries of sockets of IPv6 that IPv4 clients may reach: mapped addresses (RFC 4291 2.5.5.2) as the IPv4 addresses."""
+    for address, port, inode in _tcp("tcp6"):
+        mapped = getattr(address, "ipv4_mapped", None)
+        if mapped is not None or address.is_unspecified:
+            yield mapped or address, port, inode

@@ -99,6 +99,14 @@ def test_an_address_that_cannot_be_had_is_named_with_option_and_place(daemon, tm
     assert not pathlib.Path(one.control).exists()
 
 
+def test_a_process_that_listens_on_both_families_is_named(daemon):
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as sock:
+        one = daemon(paste=pipeline("hello"), bind_port=sock.getsockname()[1])
+        code, _, told = check(one)
+    assert code == 2
+    assert f"Address already in use, by process {os.getpid()} (" in told
+
+
 def test_another_daemon_there_is_trouble(daemon):
     other = daemon(paste=pipeline("hello"), workers=1).start()
     one = daemon(paste=pipeline("hello"), bind_port=other.port)
