@@ -167,24 +167,25 @@ class Appender:
         self._mutex = RLock()
 
     def _open(self) -> int:
+        readable = False
         if isinstance(self.target, int):
             fd = self._share(self.target)
         else:
             try:
                 fd = os.open(self.target, os.O_RDWR | _FLAGS, self._mode)
-                self._readable = True
+                readable = True
             except PermissionError:
                 fd = os.open(self.target, os.O_WRONLY | _FLAGS, self._mode)
-                self._readable = False
         try:
             found = os.fstat(fd)
-            self._identity = (found.st_dev, found.st_ino)
-            self._regular = stat.S_ISREG(found.st_mode)
-            if self._owner is not None and os.geteuid() == 0 and self._regular:
+            regular = stat.S_ISREG(found.st_mode)
+            if self._owner is not None and os.geteuid() == 0 and regular:
                 os.fchown(fd, *self._owner)  # fails on a network file system, for example
         except BaseException:
             os.close(fd)
             raise
+        # now that nothing can fail: until here the old descriptor is the one in use
+        self._identity, self._regular, self._readable = (found.st_dev, found.st_ino), regular, readable
         return fd
 
     def _share(self, fd: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -242,6 +243,26 @@ def test_a_path_that_has_become_a_fifo_and_a_file_again(path, opened):
     out.reopen()
     assert out.append([LINE]) == 0
     assert read(path) == [LINE]
+
+
+def test_a_file_that_cannot_be_reopened_leaves_the_old_one_in_use(path, opened, monkeypatch):
+    """The new one is there, but cannot be given to the owner: over its quota, or on a network file system."""
+
+    def refuse(*_):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    out = opened(path, owner=(0, 0))
+    assert out.append([b"one\n"]) == 0
+    Path(path).rename(path + ".1")
+    monkeypatch.setattr(os, "fchown", refuse)
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="quota"):
+        out.reopen()
+    assert out.append([b"two\n"]) == 0
+    assert read(path + ".1") == [b"one\n", b"two\n"]
+    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_native_threads_and_processes_mix_nothing_and_lose_nothing(path, opened):
