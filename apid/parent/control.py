@@ -98,7 +98,8 @@ class Control:
     """The listening socket and its clients.
 
     Args:
-        path: where it listens. server, file: carried over by an upgrade; without them it is bound here.
+        path: where it listens; empty: nowhere, it has clients only. server, file: carried over by an upgrade; without them it is
+            bound here.
 
     Raises:
         BindError: the path cannot be bound.
@@ -110,7 +111,7 @@ class Control:
         self._clients: dict[int, Client] = {}
         self._next = 1
         self._paused_until = 0.0
-        self.server: socket.socket | None = server or self._listen(path)
+        self.server: socket.socket | None = server or (self._listen(path) if path else None)
         """None: it listens no more, and only the clients that it has get their answers."""
         self.file = file or sockets.file_of(path)
 

@@ -133,11 +133,16 @@ class Inheritance:
                 effects.holdings.pid_file = PidFile(path, fd)
 
     def _give_control(self, effects: Effects) -> None:
-        if not self.document["control"]:
+        listening, clients = self.document["control"], self.document["clients"]
+        if listening:
+            fd, path, file = listening
+            control = Control(path, _socket(fd), _pair(file))
+        elif clients:
+            control = Control("")  # it listens no more, but owes them answers
+        else:
             return
-        fd, path, file = self.document["control"]
-        effects.holdings.control = control = Control(path, _socket(fd), _pair(file))
-        for number, (client_fd, pending, received, unsent) in self.document["clients"].items():
+        effects.holdings.control = control
+        for number, (client_fd, pending, received, unsent) in clients.items():
             with effects.faults.caught("taking over a client of the control socket"):
                 client = control.adopt(int(number), _socket(client_fd))
                 client.pending, client.received, client.unsent = pending, _bytes(received), _bytes(unsent)

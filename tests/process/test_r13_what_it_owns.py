@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -118,6 +119,27 @@ def test_r13_files_of_sockets_that_were_removed_are_there_again(daemon, tmp_path
     assert one.stop() == 0
     assert not path.exists()
     assert not one.control.exists()
+
+
+def test_r13_who_asked_on_a_control_socket_that_is_given_up_hears_the_verdict_of_an_upgrade(daemon):
+    """The reload ends the socket and not its connections; the upgrade behind it is judged by the next program."""
+    one = daemon(paste=pipeline("hello"), workers=1).start()
+    address = one.address
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.settimeout(20)
+        asker.connect(str(one.control))
+        one.options["control_socket"] = None
+        one.write_config()
+        asker.sendall(b'{"v": 1, "command": "reload"}\n{"v": 1, "command": "upgrade"}\n')
+        with asker.makefile() as answers:
+            reloaded, upgraded = (json.loads(answers.readline()) for _ in range(2))
+    assert reloaded["text"].startswith("generation 2 is ready")
+    assert upgraded["text"].startswith("generation 3 is ready")
+    assert reloaded["ok"]
+    assert upgraded["ok"]
+    assert not one.control.exists()
+    assert get(address).status == 200
+    assert one.stop() == 0
 
 
 def test_r13_a_stop_leaves_the_files_that_another_daemon_put_there(daemon, tmp_path):
