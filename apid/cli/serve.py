@@ -125,7 +125,10 @@ def _draining_on_failure() -> Iterator[None]:
         yield
     except BaseException:
         signals.unblock_all()
-        processes.let_children_drain(LONGEST_DRAIN)
+        with contextlib.suppress(
+            OSError
+        ):  # not every kernel lists children (proc(5)); the first error is the one to say
+            processes.let_children_drain(LONGEST_DRAIN)
         raise
 
 
