@@ -20,7 +20,7 @@ from apid.loggers import logger
 from apid.parent import ownlog, program, upgrade
 from apid.parent.effects import Effects
 from apid.parent.events import Event, Prepare
-from apid.parent.listeners import Listeners, Places
+from apid.parent.listeners import Listeners, Places, keys_of, serving
 from apid.parent.loop import Loop
 from apid.parent.plan import Plan
 from apid.parent.reservation import Holdings, Reservation
@@ -63,7 +63,7 @@ def serve(argv: Sequence[str]) -> int:
         reserved = Reservation.take(settings, listeners, holdings)
         reserved.commit_control(settings.daemon, holdings)
         reserved.commit_pid_file(settings.daemon, holdings)
-        listeners.keep(key for keys in reserved.places.values() for key in keys)
+        listeners.keep(keys_of(reserved.places))
         for name in listeners.leftovers():
             text = "the descriptor %s was handed over, and no address wants it (bind = fd:%s): closed"
             LOG.warning(text, name, name)
@@ -153,7 +153,7 @@ def _taken_over(
     places = inheritance.places().get(plan.state.generation, {})
     LOG.info("upgraded: version %s goes on with %d workers", VERSION, len(plan.state.children))
     effects = Effects(
-        listeners.serving(settings, places) if settings is not None else None,
+        serving(settings, places) if settings is not None else None,
         listeners,
         load=load,
         run_worker=boot.run,

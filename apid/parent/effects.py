@@ -22,7 +22,7 @@ from apid.loggers import logger
 from apid.parent import events, faults, ownlog, program
 from apid.parent.events import Action, Cause, Event
 from apid.parent.exposures import Exposures
-from apid.parent.listeners import Listeners, Places
+from apid.parent.listeners import Listeners, Places, keys_of
 from apid.parent.reservation import Holdings, Reservation
 from apid.parent.stacks import Stacks
 from apid.posix import processes, systemd
@@ -201,7 +201,7 @@ class Effects:
                 def child() -> NoReturn:
                     ours.close()
                     self._let_go()
-                    self.listeners.keep(_keys(self.places[generation]))
+                    self.listeners.keep(keys_of(self.places[generation]))
                     self._run_worker(ticket)
 
                 pid = processes.fork(child)
@@ -341,7 +341,7 @@ class Effects:
         return events.Committed(generation, tuple(trouble))
 
     def _release(self, places: Places) -> None:
-        gone = self.listeners.keep(_keys(places))
+        gone = self.listeners.keep(keys_of(places))
         kept = {name for name, _ in self.listeners.stored()}
         for key, name in gone.items():
             if name not in kept:  # it was not bound again, after its file had been removed
@@ -381,10 +381,6 @@ class Effects:
 
 
 _PLANNED = (Cause.RELOAD, Cause.STOP, Cause.SCALE, Cause.RECYCLE, Cause.RSS)
-
-
-def _keys(places: Places) -> set[str]:
-    return {key for keys in places.values() for key in keys}
 
 
 def _extra(fields: dict[str, int], block: str) -> dict[str, str]:

@@ -30,6 +30,17 @@ Places = dict[str, dict[str, str]]
 """Of a generation, by listener name: the key of each socket, and where it really listens in the spelling of the option bind."""
 
 
+def keys_of(places: Places) -> set[str]:
+    """Return the keys of all sockets of a generation."""
+    return {key for keys in places.values() for key in keys}
+
+
+def serving(settings: Settings, places: Places) -> Settings:
+    """Return the settings with the listeners that are in `places` only: what can be served at this moment."""
+    bound = [one for one in settings.listeners if one.name in places]
+    return dataclasses.replace(settings, listeners=tuple(bound))
+
+
 @dataclasses.dataclass(slots=True)
 class Bound:
     """One socket. Of a UNIX socket that was bound here also the path, and which file that made (`sockets.file_of`)."""
@@ -108,7 +119,7 @@ class Listeners:
     def _bind_tcp(self, listener: Listener, address: Address, places: Places, daemon: Daemon) -> list[str]:
         endpoints = self._resolve(address)
         port, keys = address.port, list[str]()
-        taken = {key for mine in places.values() for key in mine}
+        taken = keys_of(places)
         for at, endpoint in enumerate(endpoints):
             key = str(endpoint)
             if not address.port:
@@ -211,16 +222,12 @@ class Listeners:
         Raises:
             OSError: the mode of a UNIX socket's file cannot be changed.
         """
-        for key in {key for keys in places.values() for key in keys}:
+        for key in keys_of(places):
             bound = self._bound[key]
             if not key.startswith("fd:"):
                 sockets.tune(bound.sock, backlog=daemon.backlog, tcp_keepidle=daemon.tcp_keepidle)
             if bound.file is not None and bound.reachable:
                 sockets.set_mode(bound.path, bound.file, daemon.umask)
-
-    def keys(self) -> list[str]:
-        """What is bound."""
-        return list(self._bound)
 
     def items(self) -> list[tuple[str, Bound]]:
         """Keys and sockets, for an upgrade."""
@@ -242,11 +249,6 @@ class Listeners:
         gone = {key: self._bound[key].name(key) for key in self._bound if key not in kept}
         self.close(gone)
         return gone
-
-    def serving(self, settings: Settings, places: Places) -> Settings:
-        """Return the settings with the listeners that are in `places` only: what can be served at this moment."""
-        bound = [one for one in settings.listeners if one.name in places]
-        return dataclasses.replace(settings, listeners=tuple(bound))
 
     def close(self, keys: Iterable[str] | None = None) -> None:
         """Close sockets (all by default); the file of a UNIX socket goes with it, if it is still this socket's."""

@@ -10,7 +10,7 @@ import pytest
 
 from apid.conf.settings import Address, Daemon, Http, Listener, Log, Paste, Settings
 from apid.errors import BindError
-from apid.parent.listeners import Listeners, stored_name
+from apid.parent.listeners import Listeners, keys_of, serving, stored_name
 from apid.posix import accept_queue, sockets
 
 
@@ -150,10 +150,6 @@ def settings(**listeners):
     return Settings(Daemon(workers=1), Http(), Log(), made)
 
 
-def keys(places):
-    return [key for mine in places.values() for key in mine]
-
-
 @pytest.fixture
 def listeners():
     made = Listeners()
@@ -166,7 +162,7 @@ def test_listeners_bind_all_or_nothing(listeners, tmp_path):
         wanted = settings(main=[unix(tmp_path / "a")], admin=[tcp(port=taken.getsockname()[1])])
         with pytest.raises(BindError):
             listeners.bind(wanted)
-    assert listeners.keys() == []
+    assert listeners.items() == []
     assert not (tmp_path / "a").exists()
 
 
@@ -179,13 +175,13 @@ def test_listeners_keep_what_is_wanted_and_close_the_rest(listeners, tmp_path):
     second = settings(main=[tcp()])
     kept, new = listeners.bind(second)
     assert new == [], "the same address is the same socket"
-    assert [one.name for one in listeners.serving(first, places).listeners] == ["main", "admin"]
-    assert [one.name for one in listeners.serving(first, kept).listeners] == ["main"]
-    gone = listeners.keep(keys(kept))
+    assert [one.name for one in serving(first, places).listeners] == ["main", "admin"]
+    assert [one.name for one in serving(first, kept).listeners] == ["main"]
+    gone = listeners.keep(keys_of(kept))
     assert sorted(gone) == sorted({*map(str, [unix(tmp_path / "a")]), "admin/127.0.0.1:0"})
     assert not (tmp_path / "a").exists()
     listeners.close()
-    assert listeners.keys() == []
+    assert listeners.items() == []
 
 
 def test_port_0_given_twice_is_two_sockets_that_stay(listeners):
@@ -226,7 +222,7 @@ def test_an_address_of_a_name_that_cannot_be_had_is_refused(listeners, monkeypat
     resolves_to(monkeypatch, *hosts)
     with pytest.raises(BindError, match="Cannot assign requested address"):
         listeners.bind(settings(main=[tcp("api.test")]))
-    assert listeners.keys() == []
+    assert listeners.items() == []
 
 
 def test_a_name_and_its_address_are_one_socket(listeners, monkeypatch):
@@ -296,12 +292,12 @@ def test_who_waits_in_the_queue_of_a_removed_file_is_served_first(listeners, tmp
         (tmp_path / "a").unlink()
         second, _ = listeners.bind(wanted)
         new, old = listeners.of(second["main"])
-        listeners.keep(keys(second))
+        listeners.keep(keys_of(second))
         assert [name for name, _ in listeners.stored()] == [stored_name(f"unix:{tmp_path / 'a'}")]
         old.accept()[0].close()
     third, _ = listeners.bind(wanted)
     assert listeners.of(third["main"]) == [new], "nobody can come to the old one any more"
-    assert len(listeners.keep(keys(third))) == 1
+    assert len(listeners.keep(keys_of(third))) == 1
     assert (tmp_path / "a").exists(), "it is the other socket's"
 
 
