@@ -338,7 +338,7 @@ class Effects:
             except Exception as error:  # noqa: BLE001 - each step is performed whatever becomes of the others
                 self.faults.note(f"the commit of generation {generation}", error)
                 trouble.append(faults.describe(error))
-        return events.Committed(generation, tuple(trouble))
+        return events.Committed(tuple(trouble))
 
     def _release(self, places: Places) -> None:
         gone = self.listeners.keep(keys_of(places))
@@ -374,10 +374,6 @@ class Effects:
         for step in steps:
             with self.faults.caught("the end"):
                 step()
-
-    def statistics(self) -> dict[str, object]:
-        """Where it listens, and how many generations' settings are kept."""
-        return {"listeners": self.listeners.statistics(), "generations": sorted(self.settings)}
 
 
 _PLANNED = (Cause.RELOAD, Cause.STOP, Cause.SCALE, Cause.RECYCLE, Cause.RSS)

@@ -57,9 +57,8 @@ class Failed:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Committed:
-    """The generation is the present one. `trouble` names each step of the commit that failed; the others were performed."""
+    """The generation of the change is the present one. `trouble` names each step of the commit that failed; all were tried."""
 
-    generation: int
     trouble: tuple[str, ...] = ()
 
 

@@ -77,7 +77,7 @@ def outcome(action: Action, error: BaseException) -> list[Event]:
         case events.Spawn():
             return [events.SpawnFailed(action.slot, action.generation, reason)]
         case events.Commit():
-            return [events.Committed(action.generation, (reason,))]
+            return [events.Committed((reason,))]
         case events.ReopenLogs():
             return [events.LogsReopened(reason)]
     return []

@@ -108,7 +108,6 @@ class Inheritance:
 
     def give(self, effects: Effects) -> None:
         """Hand everything else to the effects of this image; what cannot be taken over is logged, and the rest is."""
-        effects.generation = self.document["state"]["generation"]
         effects.places |= self.places()
         effects.rows |= {int(pid): row for pid, row in self.document["rows"].items()}
         caught = effects.faults.caught

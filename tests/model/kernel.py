@@ -200,7 +200,7 @@ class Kernel:
                 # as far as the parent can know: a worker may die between its Ready and this line
                 serving = {c.slot for c in self.state.children.of(action.generation) if self.serves(c)}
                 assert serving == set(range(self.state.wanted)), "committed with other seats than the wanted ones"
-                return [events.Committed(action.generation, ("the pid file is lost",) if self.commit_fails else ())]
+                return [events.Committed(("the pid file is lost",) if self.commit_fails else ())]
             case events.Discard():
                 assert action.generation != self.committed
             case events.LookAtQueues():

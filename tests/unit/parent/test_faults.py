@@ -86,7 +86,7 @@ def test_a_step_of_a_change_that_raises_is_the_failure_of_the_change(action):
 def test_other_outcomes():
     error = MemoryError()
     assert faults.outcome(events.Spawn(2, 7), error) == [events.SpawnFailed(2, 7, "MemoryError: ")]
-    assert faults.outcome(events.Commit(7), error) == [events.Committed(7, ("MemoryError: ",))]
+    assert faults.outcome(events.Commit(7), error) == [events.Committed(("MemoryError: ",))]
     assert faults.outcome(events.ReopenLogs(), error) == [events.LogsReopened("MemoryError: ")]
     assert faults.outcome(events.Unlisten(abandon=True), error) == []
 
