@@ -97,7 +97,7 @@ def reopen() -> None:
         ConfigError: a file cannot be opened; its old descriptor stays in use. The others are done all the same.
     """
     errors = []
-    for target in {id(each): each for each in map(_reopened, _all_handlers())}.values():
+    for target in {id(each): each for each in map(_to_reopen, _all_handlers())}.values():
         try:
             if isinstance(target, Appender):
                 target.reopen()
@@ -175,7 +175,7 @@ def _all_handlers() -> list[logging.Handler]:
     return list({id(handler): handler for handlers in found for handler in handlers}.values())
 
 
-def _reopened(handler: logging.Handler) -> Appender | logging.Handler:
+def _to_reopen(handler: logging.Handler) -> Appender | logging.Handler:
     return handler.out if isinstance(handler, _Handler | _JournalHandler) else handler
 
 

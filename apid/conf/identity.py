@@ -15,7 +15,10 @@ HIGHEST = 2**32 - 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class User:
-    """A user, with a primary group. `name` is None for a number that the user database does not have."""
+    """A user, with a primary group.
+
+    `name` is None for a number that the user database does not have, and where only a group is given.
+    """
 
     uid: int
     gid: int

@@ -73,7 +73,7 @@ class Trial:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=fd,
-                cwd=directory if Path(directory or "-").is_dir() else None,
+                cwd=directory if directory and Path(directory).is_dir() else None,
                 env={**os.environ, ASKED_VERSION: str(STATE_VERSION), ASKED_BY: str(os.getpid())},
                 start_new_session=True,
                 restore_signals=True,

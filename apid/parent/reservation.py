@@ -1,7 +1,8 @@
 """What a generation takes from the machine before it is the one: sockets, the control socket, the pid file.
 
-A start takes them and keeps them. A change takes what is new beside what is in use, and commits or releases it; nothing that is
-in use is touched before the commit, and nothing that can fail is left for after it.
+A start takes them and keeps them. A change takes what is new beside what is in use, and commits or releases it. Nothing that is
+in use is touched before the commit. What can fail before the commit is done before it; the commit collects what fails in its
+steps.
 """
 
 from __future__ import annotations
