@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 STATE_VERSION = 2
 """Of the document that an upgrade hands over; the new program is asked beforehand whether it reads it."""
@@ -73,7 +72,7 @@ class Trial:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=fd,
-                cwd=directory if directory and Path(directory).is_dir() else None,
+                cwd=directory if os.path.isdir(directory) else None,  # noqa: PTH112 - Path.is_dir raises where it may not look
                 env={**os.environ, ASKED_VERSION: str(STATE_VERSION), ASKED_BY: str(os.getpid())},
                 start_new_session=True,
                 restore_signals=True,
