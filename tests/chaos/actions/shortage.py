@@ -66,8 +66,8 @@ def parent_without_descriptors(world: World, dice: random.Random) -> None:
             raise Broken(f"the parent used {used:.1f} s of the processor in {passed:.1f} s without descriptors")
         ended(world, kind, sum(before.values()))
         if world.status()["changes"][kind]["ok"] > before["ok"]:
+            world.accept()  # the number of workers, too
             world.settled()
-            world.accept()
     world.verify()
     if world.applied != world.written:
         world.change(True)
