@@ -111,7 +111,7 @@ class Rest:
     @staticmethod
     def torn(line: str) -> bool:
         """Whether a line is the beginning of one, with nothing glued to it."""
-        return bool(line) and line.count("/r/") <= 1 and "." not in line.rpartition(" ")[2] and len(line) < 100
+        return bool(line) and line.count("/r/") <= 1 and not re.search(r" \d+\.", line) and len(line) < 100
 
     def counters(self, status: dict[str, Any], calls: list[Any]) -> list[str]:
         """The counters of this daemon are the calls since its start, less what a killed worker had not counted."""

@@ -107,6 +107,8 @@ def test_the_access_log_is_compared_with_the_calls():
     ("line", "torn"),
     [
         ("/r/a-1.2 20", True),
+        ("/r/a-1.2", True),
+        ("/r/a-1.", True),
         ("/r/a-1.2 200 47", True),
         ("", False),
         ("/r/a-1.2 20/r/b-1.1 200 47.", False),
