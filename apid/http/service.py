@@ -163,7 +163,7 @@ class Service:
         self.family = int(sock.family)
         address = sock.getsockname()
         inet = isinstance(address, tuple)
-        self.wildcard = inet and address[0] in ("0.0.0.0", "::")
+        self.wildcard = inet and address[0] in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
         self.verifies = verifies
         self.proxied = settings.proxy_protocol
         scheme = "https" if secure else "http"

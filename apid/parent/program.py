@@ -67,7 +67,7 @@ class Trial:
         """Start it in `directory`, or in the working directory where there is none; raises OSError when the program is gone."""
         fd = os.memfd_create("apid-preflight", os.MFD_CLOEXEC)
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - the command that started this daemon, and no shell
                 [*argv, "--check-config"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
