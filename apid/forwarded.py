@@ -1,6 +1,6 @@
 """What trusted proxies tell about the client: `X-Forwarded-*` and RFC 7239 `Forwarded`, applied to an environ.
 
-Pure, and never raises: a field that makes no sense is ignored. The ground of both towers: the daemon applies it with the options
+Pure, and never raises. The ground of both towers: the daemon applies it with the options
 `trusted_proxies` and `trusted_proxy_headers`, the toolkit's proxyheaders filter with the same ones under any server. Standard
 library only. The rules, which docs/HTTP_PARSING.md gives to operators:
 
@@ -8,9 +8,11 @@ library only. The rules, which docs/HTTP_PARSING.md gives to operators:
   who may connect). From any other peer all these fields are removed, so that no middleware believes them later.
 - It counts only if it is named in trusted_proxy_headers: a proxy passes on from the client what it does not set. Those that are
   not named are removed. `Forwarded` excludes the others: of two accounts that contradict each other one is the client's.
-- The client is found from right to left: each trusted proxy vouches for the address before it; the first that is not trusted
-  is the client, whatever stands left of it. An address that cannot be read ends the walk at the proxy that wrote it.
-- Of a list in another field the element counts that the outermost trusted proxy wrote.
+- The client is found from right to left, element by element: each trusted proxy vouches for the address to its left; the first
+  address that is not trusted is the client's. Nothing left of it is read, so that a client cannot spoil the account of a proxy,
+  which appends to whatever it received.
+- If the walk reaches an element that cannot be read, the client is UNKNOWN: its address is never taken to be the proxy's.
+- Of a list in another field the element of the outermost trusted proxy counts.
 - What was applied stays in the environ as the one value that counts, but for the prefix, which would be applied twice.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 import functools
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -42,8 +44,14 @@ HEADERS = (
 DEFAULT_HEADERS = HEADERS[:2]
 """What every common proxy sets."""
 
+UNKNOWN = "unknown"
+"""REMOTE_ADDR of a client whose address cannot be read.
+
+It is in no network, hence neither trusted nor allowed, and differs from the empty address of a UNIX socket's peer.
+"""
+
 UNKNOWN_PORT = "0"
-"""REMOTE_PORT where only the client's address is known."""
+"""REMOTE_PORT where the client's port is not known."""
 
 
 def _key(name: str) -> str:
@@ -52,13 +60,21 @@ def _key(name: str) -> str:
 
 _ALL = tuple(_key(name) for name in HEADERS)
 _FOR, _PROTO, _HOST, _PORT_KEY, _PREFIX_KEY, _, _FORWARDED = _ALL
-_MAX_HOPS = 64
+_MOST = 64
+"""Elements that are followed; the client behind a longer chain of trusted proxies is UNKNOWN."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+)+/?")
 _PORT = re.compile(r"[0-9]{1,5}")
+# RFC 7239 §6; the bare IPv6 address is X-Forwarded-For's.
+_NODE = re.compile(
+    r"(?:([0-9.]+)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\])(?::(?:([0-9]{1,5})|_[A-Za-z0-9._\-]+))?"
+    r"|([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)"
+)
 _T = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 §5.6.2 tchar
-# RFC 7239 §4; one pair with what separates it from the next. Whitespace around `;` is not in the grammar but common.
-_PAIR = re.compile(rf'[ \t]*+(?:({_T}++)=(?:({_T}++)|"((?:[^"\\]|\\.)*+)"))?[ \t]*+(;|,|\Z)')
+# RFC 7239 §4, mirrored: one pair from its last octet to its first, and what separates it from the pair to its left. In a
+# mirrored quoted-string an odd number of backslashes follows an escaped quote, none follows the opening one, and an even number
+# the closing one. Whitespace around `;` is not in the grammar but common.
+_PAIR = re.compile(rf'[ \t]*+(?:(?:({_T}++)|"((?:\\\\)*+(?:"\\(?:\\\\)*+|[^"\\]\\*+)*+)")=({_T}++))?[ \t]*+(;|,|\Z)')
 
 
 def check_headers(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -118,10 +134,13 @@ class TrustedProxies:
         Args:
             environ: of a request, REMOTE_ADDR being the connection's peer (or what the PROXY protocol said); changed in place.
         """
+        peer = environ.get("REMOTE_ADDR", "")
+        if peer.startswith(hosts.MAPPED):
+            peer = environ["REMOTE_ADDR"] = hosts.one_spelling(peer)
         told = [key for key in _ALL if key in environ]
         if not told:
             return
-        trusted = self.trusts(environ.get("REMOTE_ADDR", ""))
+        trusted = self.trusts(peer)
         for key in told:
             if not trusted or key in self._others:
                 del environ[key]
@@ -133,12 +152,18 @@ class TrustedProxies:
             self._apply_x(environ)
 
     def _apply_x(self, environ: Environ) -> None:
-        lists = {key: _elements(environ.pop(key)) for key in _ALL[:5] if key in environ}
-        chain = lists.pop(_FOR, [])
-        hops = self._client(environ, chain)
+        lists = {key: _from_right(environ.pop(key)) for key in _ALL[:5] if key in environ}
+        chain: list[str] = []
+        for node in lists.pop(_FOR, []):
+            chain.append(node)
+            if not self._follow(environ, _node(node, bare=True), len(chain)):
+                break
         if chain:
-            environ[_FOR] = ", ".join(chain[-hops:])
-        told = {key: values[-hops] if len(values) >= hops else values[0] for key, values in lists.items() if values}
+            if environ["REMOTE_ADDR"] == UNKNOWN:
+                chain[-1] = UNKNOWN
+            environ[_FOR] = ", ".join(reversed(chain))
+        hops = max(1, len(chain))
+        told = {key: values[min(hops, len(values)) - 1] for key, values in lists.items()}
         prefix = told.pop(_PREFIX_KEY, "")
         environ.update(told)
         _set_url(environ, told.get(_PROTO, ""), told.get(_HOST, ""), told.get(_PORT_KEY, ""))
@@ -147,73 +172,81 @@ class TrustedProxies:
             environ["SCRIPT_NAME"] = mount + environ.get("SCRIPT_NAME", "")  # a filter may stand behind a urlmap
 
     def _apply_standard(self, environ: Environ) -> None:
-        elements = parse(environ.pop(_FORWARDED))
-        if not elements:
-            return
-        hops = self._client(environ, [element.get("for", "") for element in elements])
-        element = elements[-hops] if len(elements) >= hops else elements[0]
-        environ[_FORWARDED] = ", ".join(map(_spelled, elements[-hops:]))
-        _set_url(environ, element.get("proto", ""), element.get("host", ""), "")
+        elements: list[dict[str, str]] = []
+        for element in elements_from_right(environ[_FORWARDED]):
+            elements.append(element)
+            if not self._follow(environ, _node(element.get("for", ""), bare=False), len(elements)):
+                break
+        outermost = elements[-1]
+        if environ["REMOTE_ADDR"] == UNKNOWN:
+            outermost["for"] = UNKNOWN
+        environ[_FORWARDED] = ", ".join(map(_spelled, reversed(elements)))
+        _set_url(environ, outermost.get("proto", ""), outermost.get("host", ""), "")
 
-    def _client(self, environ: Environ, chain: list[str]) -> int:
-        """Walk the chain from its right end and set the client's address.
+    def _follow(self, environ: Environ, node: tuple[str, str] | None, hop: int) -> bool:
+        """Take the next node of the chain for the client; returns whether it is a trusted proxy, whose account comes next."""
+        if hop > _MOST:
+            node = None
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = node or (UNKNOWN, UNKNOWN_PORT)
+        return node is not None and self.trusts(node[0])
 
-        Returns:
-            How many trusted proxies stand between here and the client: at least the peer itself.
-        """
-        hops = 0
-        for node in reversed(chain[-_MAX_HOPS:]):
-            found = _node(node)
+
+def remove(environ: Environ) -> None:
+    """Remove all fields of HEADERS from an environ."""
+    for key in _ALL:
+        environ.pop(key, None)
+
+
+def _node(text: str, *, bare: bool) -> tuple[str, str] | None:
+    """Read an address and a port (RFC 7239 §6).
+
+    Args:
+        text: `v4`, `v4:port`, `[v6]` or `[v6]:port`.
+        bare: whether `v6` without brackets is one, too.
+
+    Returns:
+        Address and port in their one spelling; None for `unknown`, `_hidden` and anything else.
+    """
+    found = _NODE.fullmatch(text)
+    if found is None or (found[4] and not bare):
+        return None
+    address = hosts.address_of(found[1] or found[2] or found[4])
+    port = found[3] or UNKNOWN_PORT
+    return None if address is None or int(port) > 65535 else (str(address), str(int(port)))
+
+
+def _from_right(value: str) -> list[str]:
+    """Split a list, the last element first; elements that no walk reaches stay one text."""
+    return [element.strip(" \t") for element in reversed(value.rsplit(",", _MOST + 1))]
+
+
+def elements_from_right(value: str) -> Iterator[dict[str, str]]:
+    """Read the elements of a Forwarded field (RFC 7239 §4) from the last to the first.
+
+    Nothing left of an element is read to find it: a client may have left a quote open there.
+
+    Yields:
+        The pairs of an element by their names in lower case. A malformed element, the last that is given, has none.
+    """
+    mirrored = value[::-1]
+    at, separator = 0, ","
+    while separator:
+        pairs: list[tuple[str, str]] = []
+        separator = ";"
+        while separator == ";":
+            found = _PAIR.match(mirrored, at)
             if found is None:
-                break
-            hops += 1
-            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = found
-            if not self.trusts(found[0]):
-                break
-        return max(1, hops)
-
-
-def _node(text: str) -> tuple[str, str] | None:
-    """Read `address`, `address:port`, `[v6]`, `[v6]:port` (RFC 7239 §6); None for `unknown`, `_hidden` and nonsense."""
-    host, port = text, ""
-    if text.startswith("["):
-        host, closed, rest = text[1:].partition("]")
-        if not closed or (rest and not rest.startswith(":")):
-            return None
-        port = rest[1:]
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    found = hosts.address_of(host)
-    if found is None or "%" in host:
-        return None
-    known = _PORT.fullmatch(port) is not None and int(port) <= 65535
-    if port and not known and not port.startswith("_"):  # RFC 7239 §6.1: a port may be obfuscated
-        return None
-    return str(found), str(int(port)) if known else UNKNOWN_PORT
-
-
-def _elements(value: str) -> list[str]:
-    return [element.strip(" \t") for element in value.split(",")]
-
-
-def parse(value: str) -> list[dict[str, str]]:
-    """Read RFC 7239 §4 strictly: one malformed pair and nothing of the field is believed."""
-    elements: list[dict[str, str]] = [{}]
-    at = 0
-    while True:
-        found = _PAIR.match(value, at)
-        if found is None:
-            return []
-        name, plain, quoted, end = found.groups()
-        if name is not None:
-            if name.lower() in elements[-1]:
-                return []
-            elements[-1][name.lower()] = plain if plain is not None else re.sub(r"\\(.)", r"\1", quoted)
-        if not end:
-            return [element for element in elements if element]
-        if end == ",":
-            elements.append({})
-        at = found.end()
+                yield {}
+                return
+            at, separator = found.end(), found[4]
+            if found[3] is not None:
+                text = found[1] or re.sub(r"(.)\\", r"\1", found[2], flags=re.DOTALL)
+                pairs.append((found[3][::-1].lower(), text[::-1]))
+        element = dict(reversed(pairs))
+        if len(element) < len(pairs):  # a parameter occurs twice
+            yield {}
+            return
+        yield element
 
 
 def _spelled(element: dict[str, str]) -> str:

@@ -13,6 +13,11 @@ from collections.abc import Iterable
 OWN_ADDRESS = "own_address"
 """In a list of allowed hosts: the address on which the connection came in. The underscore keeps it from being a name."""
 
+MAPPED = "::ffff:"
+"""What an IPv4-mapped address begins with, as inet_ntop(3) writes it."""
+
+_MAPPED_BITS = 96
+
 _LONGEST = 262
 """Octets of a name (RFC 1035 §2.3.4), brackets or a final dot, and a port; what is longer is allowed by no list."""
 
@@ -55,14 +60,40 @@ def split(authority: str) -> tuple[str, str]:
 
 
 def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a text is, or None; a zone is dropped, and a dual-stack socket's spelling of IPv4 is undone."""
+    """The address that a text is, or None. A zone is dropped, and an IPv4-mapped address (RFC 4291 §2.5.5.2) is the IPv4 one."""
     try:
-        found = ipaddress.ip_address(text.partition("%")[0])
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        return found.ipv4_mapped  # ::ffff:10.0.0.1 (RFC 4291, 2.5.5.2)
+    if isinstance(found, ipaddress.IPv4Address):
+        return found
+    return found.ipv4_mapped or ipaddress.IPv6Address(int(found))
+
+
+def network_of(text: str, *, strict: bool) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The network, or single address, that a text is; one of IPv4-mapped addresses is the IPv4 one, as in `address_of`.
+
+    Args:
+        text: such as `10.0.0.0/8` or `::1`.
+        strict: whether bits beyond the prefix are an error.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = ipaddress.ip_network(text, strict=strict)
+    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= _MAPPED_BITS:
+        mapped = found.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, found.prefixlen - _MAPPED_BITS))
     return found
+
+
+def one_spelling(address: str) -> str:
+    """The spelling of a peer's address that serves as a key everywhere: IPv4 for what a dual-stack socket reports of IPv4."""
+    if not address.startswith(MAPPED):
+        return address
+    found = address_of(address)
+    return address if found is None else str(found)
 
 
 def _canonical(name: str) -> str:

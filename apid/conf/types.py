@@ -322,7 +322,7 @@ def check_unix_path(path: str) -> None:
 
 def _network(text: str) -> Network:
     try:
-        return ipaddress.ip_network(text)
+        return hosts.network_of(text, strict=True)
     except ValueError:
         pass
     try:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from apid import hosts
+
 T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
 
@@ -154,7 +156,7 @@ def _entry(kind: Kind[T], part: str) -> T:
 
 def _network(value: str) -> Network:
     try:
-        return ipaddress.ip_network(value, strict=False)
+        return hosts.network_of(value, strict=False)
     except ValueError:
         raise ValueError(f"{value} is not") from None
 

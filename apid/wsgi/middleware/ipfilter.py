@@ -1,7 +1,8 @@
 """The ipfilter filter: which addresses may ask at all.
 
 It looks at REMOTE_ADDR, which is the client's own after `trusted_proxies` of the daemon or the proxyheaders filter, and never at
-a header. `deny` wins over `allow`; without `allow` everybody else may.
+a header. `deny` wins over `allow`; without `allow` everybody else may. A client whose address is unknown is let through only if
+there are neither: it may be any of those that are denied.
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ class IpFilter:
 
     def allows(self, peer: str) -> bool:
         """Tell whether a peer may ask."""
-        address = address_of(peer)
         allow, deny = self._options.allow, self._options.deny
-        if address is None:
+        if not peer:
             return not allow or self._options.allow_unix
+        address = address_of(peer)
+        if address is None:
+            return not allow and not deny
         if any(address in network for network in deny):
             return False
         return not allow or any(address in network for network in allow)

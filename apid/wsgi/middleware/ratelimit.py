@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, overload
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from apid.hosts import one_spelling
 from apid.wsgi import context, faults, kinds
 from apid.wsgi.factory import OptionError, option, options_by_prefix, read
 from apid.wsgi.ratelimit import limit as limits_module
@@ -107,7 +108,7 @@ class RateLimit:
 
     def _who(self, environ: WSGIEnvironment) -> str | None:
         if self._options.key == "address":
-            return environ.get("REMOTE_ADDR") or None
+            return one_spelling(environ.get("REMOTE_ADDR", "")) or None
         found = environ.get(context.KEY) or environ.get("nova.context")
         return getattr(found, "project_id" if self._options.key == "project" else "user_id", None)
 

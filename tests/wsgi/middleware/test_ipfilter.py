@@ -25,6 +25,12 @@ from tests.wsgi.middleware.wire import Seen, ask
         ({"allow": "10.0.0.0/8"}, "", 403),
         ({"allow": "10.0.0.0/8"}, "10.0.0.1.evil.example", 403),
         ({"allow": "10.0.0.0/8", "allow_unix": "true"}, "", 200),
+        ({"allow": "::ffff:10.0.0.0/104"}, "10.0.0.1", 200),
+        ({"deny": "::ffff:10.0.0.1"}, "::ffff:10.0.0.1", 403),
+        ({"deny": "192.0.2.1"}, "", 200),
+        ({}, "unknown", 200),
+        ({"deny": "192.0.2.1"}, "unknown", 403),
+        ({"allow": "0.0.0.0/0, ::/0", "allow_unix": "true"}, "unknown", 403),
     ],
 )
 def test_verdict(conf, peer, status):

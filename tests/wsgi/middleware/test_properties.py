@@ -54,7 +54,7 @@ def after(conf, peer, headers):
 )
 def test_a_trusted_proxy_may_pass_on_anything(named, headers):
     environ = after({"trusted_proxies": "10.0.0.0/8", "trusted_proxy_headers": named}, "10.0.0.1", headers)
-    ipaddress.ip_address(environ["REMOTE_ADDR"])
+    assert environ["REMOTE_ADDR"] == "unknown" or ipaddress.ip_address(environ["REMOTE_ADDR"])
     assert environ["wsgi.url_scheme"] in ("http", "https")
     assert not set(environ["HTTP_HOST"]) & set(" \t\r\n/\\@?#,\"'<>")
     assert environ["SCRIPT_NAME"] == "" or environ["SCRIPT_NAME"].startswith("/")
@@ -87,7 +87,7 @@ def test_forwarded_is_read_as_written(elements):
         )
 
     text = ", ".join(";".join(f"{name}={written(value)}" for name, value in element.items()) for element in elements)
-    assert forwarded.parse(text) == elements
+    assert list(forwarded.elements_from_right(text)) == elements[::-1]
 
 
 @given(peer=LATIN)

@@ -28,10 +28,10 @@ def seen(peer="10.0.0.1", conf=None, **headers):
         ("2001:db8::7", "2001:db8::7"),
         ("[2001:db8::7]:4711", "2001:db8::7"),
         ("203.0.113.7:4711", "203.0.113.7"),
-        ("unknown", "10.0.0.1"),
-        ("203.0.113.7, unknown, 10.2.2.2", "10.2.2.2"),
-        ("203.0.113.7, <script>", "10.0.0.1"),
-        ("", "10.0.0.1"),
+        ("unknown", "unknown"),
+        ("203.0.113.7, unknown, 10.2.2.2", "unknown"),
+        ("203.0.113.7, <script>", "unknown"),
+        ("", "unknown"),
     ],
 )
 def test_the_client_is_the_first_untrusted_hop_from_the_right(header, client):
@@ -117,11 +117,11 @@ def test_a_header_that_is_not_named_is_neither_believed_nor_left():
             "for=1.2.3.4;host=evil, for=203.0.113.7;host=a.example, for=10.2.2.2;host=b",
             ("203.0.113.7", "http", "a.example"),
         ),
-        ("for=_hidden;host=evil", ("10.0.0.1", "http", "evil")),
-        ("for=203.0.113.7;for=1.2.3.4", ("10.0.0.1", "http", "inner:80")),
-        ('for="203.0.113.7', ("10.0.0.1", "http", "inner:80")),
-        ("garbage", ("10.0.0.1", "http", "inner:80")),
-        ("", ("10.0.0.1", "http", "inner:80")),
+        ("for=_hidden;host=outer", ("unknown", "http", "outer")),
+        ("for=203.0.113.7;for=1.2.3.4;host=x", ("unknown", "http", "inner:80")),
+        ('for="203.0.113.7', ("unknown", "http", "inner:80")),
+        ("garbage", ("unknown", "http", "inner:80")),
+        ("", ("unknown", "http", "inner:80")),
     ],
 )
 def test_forwarded(header, expected):

@@ -98,6 +98,12 @@ def test_by_project_and_by_address(limiter):
     assert statuses(wrap, user("ann"), user("joe"), {"REMOTE_ADDR": "192.0.2.2"}) == [200, 429, 200]
 
 
+def test_an_address_is_one_key_in_each_spelling_and_unknown_clients_are_counted(limiter):
+    wrap = limiter("(GET, *, .*, 1, DAY)", key="address")
+    peers = ["192.0.2.1", "::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "unknown", "unknown", "", ""]
+    assert statuses(wrap, *({"REMOTE_ADDR": peer} for peer in peers)) == [200, 429, 200, 200, 429, 200, 429]
+
+
 def test_limits_of_one_user(limiter):
     wrap = limiter("(GET, *, .*, 1, DAY)", **{"limits.ann": "(GET, *, .*, 2, DAY)", "limits.root": ""})
     assert statuses(wrap, *[user("ann")] * 3) == [200, 200, 429]
