@@ -225,11 +225,7 @@ def _refuse_duplicates(listeners: tuple[Listener, ...], values: Values) -> None:
 
 def _check_proxies(listeners: tuple[Listener, ...], values: Values) -> None:
     trusting = [each for each in listeners if each.http.trusted_proxies]
-    if (
-        values["proxy_protocol"].value
-        and not trusting
-        and all(a.kind == "tcp" for each in listeners for a in each.addresses)
-    ):
+    if values["proxy_protocol"].value and not trusting:
         raise values["proxy_protocol"].error(
             "needs trusted_proxies: a PROXY header is believed from those addresses only"
         )

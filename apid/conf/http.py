@@ -112,7 +112,8 @@ OPTS: list[cfg.Opt] = [
         "proxy_protocol",
         Switch(),
         False,
-        "Expect a PROXY protocol header (version 1 or 2) first on every TCP connection. Needs trusted_proxies.",
+        "Expect a PROXY protocol header (version 1 or 2) first on every TCP connection of a trusted proxy; none is expected on "
+        "a UNIX socket. Needs trusted_proxies.",
     ),
     option(
         "eventlet_headers_raw",

@@ -155,25 +155,27 @@ class Connection(Transport):
 
         It is looked at without being taken, so that what follows (TLS, if it is so) finds its first octet in the kernel.
         """
-        try:
-            seen = self.sock.recv(16 + proxy.MAX_V2, socket.MSG_PEEK)
-        except BlockingIOError:
-            self.readable = False
+        seen = self._peek(16 + proxy.MAX_V2)
+        if seen is None:
             return False
-        except OSError:
-            seen = b""
         if not seen:
             self.end()
             return False
         found = proxy.read(seen)
         if found is None:
+            if (
+                self.gone_at != NEVER
+            ):  # the rest will not come, and what has come is read so that closing sends no reset
+                self.finish()
+                return False
             if not self.begun:
                 self._has_begun()
             self.readable = False  # the next octet brings the next edge
             return False
         self.sock.recv(found.size)
-        if found.source is not None:
-            self.address = found.source[0], str(found.source[1])
+        self.own = found.own
+        if not found.own:
+            self.address = found.client
         self._http_follows()
         return True
 

@@ -10,6 +10,8 @@ import dataclasses
 import ipaddress
 import re
 
+from apid.forwarded import UNKNOWN, UNKNOWN_PORT
+from apid.hosts import one_spelling
 from apid.http.refusal import Refusal
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -32,14 +34,23 @@ class Proxied:
 
     Attributes:
         size: octets that it took from the beginning of the buffer.
-        source: address and port of the client; None where the header tells of none (LOCAL, UNKNOWN, UNSPEC, UNIX, datagrams):
-            then the connection's own peer stands, as the document has it.
+        own: whether the connection is the proxy's own (LOCAL, such as a health check): the client is the connection's peer.
+        source: address and port of the client; None if the connection is the proxy's own, and if the header has no address that
+            can be used (UNKNOWN, UNSPEC, UNIX, datagrams). In the latter case the document suggests the connection's peer,
+            which would turn a client that is not known into its proxy.
         destination: address and port that the client connected to; None as above.
     """
 
     size: int
     source: tuple[str, int] | None = None
     destination: tuple[str, int] | None = None
+    own: bool = False
+
+    @property
+    def client(self) -> tuple[str, str]:
+        """REMOTE_ADDR and REMOTE_PORT of a connection that is not the proxy's own."""
+        host, port = self.source or (UNKNOWN, UNKNOWN_PORT)
+        return host, str(port)
 
 
 def read(buffer: bytes | bytearray) -> Proxied | None:
@@ -82,7 +93,7 @@ def _version_1(buffer: bytes) -> Proxied | None:
         raise Refusal(400, "a malformed PROXY line")
     kind = ipaddress.IPv4Address if found[1] == b"TCP4" else ipaddress.IPv6Address
     try:
-        source, destination = (str(kind(found[group].decode("ascii"))) for group in (2, 3))
+        source, destination = (one_spelling(str(kind(found[group].decode("ascii")))) for group in (2, 3))
     except ValueError as error:
         raise Refusal(400, "a PROXY line with an invalid address") from error
     ports = int(found[4]), int(found[5])
@@ -109,13 +120,13 @@ def _version_2(buffer: bytes) -> Proxied | None:
     if len(buffer) < size:
         return None
     if local:
-        return Proxied(size)
+        return Proxied(size, own=True)
     _check_extensions(buffer[16 + _KNOWN_FAMILIES[family] : size])
     width = _ADDRESSES.get(family)
     if width is None:
         return Proxied(size)
     block = buffer[16 : 16 + 2 * width + 4]
-    addresses = [str(ipaddress.ip_address(block[at : at + width])) for at in (0, width)]
+    addresses = [one_spelling(str(ipaddress.ip_address(block[at : at + width]))) for at in (0, width)]
     ports = [int.from_bytes(block[at : at + 2], "big") for at in (2 * width, 2 * width + 2)]
     return Proxied(size, (addresses[0], ports[0]), (addresses[1], ports[1]))
 

@@ -7,9 +7,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from apid import scoreboard
+from apid import forwarded, scoreboard
 from apid.conf.settings import Http
-from apid.forwarded import TrustedProxies
 from apid.hosts import AllowedHosts
 from apid.http import refusal
 from apid.http.access_log import AccessLog
@@ -131,6 +130,7 @@ class Service:
     Attributes:
         template: what every environ begins with.
         trusted: the proxies that are believed. allowed: the hosts that are answered for.
+        proxied: whether these proxies send a PROXY header first; not over a UNIX socket.
         complete: adds what only the connection knows; None where that is nothing.
     """
 
@@ -155,7 +155,7 @@ class Service:
         self.cells = shared.row.cells
         self.histogram = shared.row.histogram
         self.settings = settings
-        self.trusted = TrustedProxies(settings.trusted_proxies, settings.trusted_proxy_headers)
+        self.trusted = forwarded.TrustedProxies(settings.trusted_proxies, settings.trusted_proxy_headers)
         self.allowed = AllowedHosts(settings.allowed_hosts)
         self.limits = shared.limits
         self.header_timeout = settings.header_timeout or NEVER  # 0 is off
@@ -165,7 +165,7 @@ class Service:
         inet = isinstance(address, tuple)
         self.wildcard = inet and address[0] in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
         self.verifies = verifies
-        self.proxied = settings.proxy_protocol
+        self.proxied = settings.proxy_protocol and inet
         scheme = "https" if secure else "http"
         self.template: Environ = {
             "GATEWAY_INTERFACE": "CGI/1.1",
@@ -192,7 +192,9 @@ class Service:
             environ["SERVER_NAME"] = conn.local
         conn.describe(environ)
         own = environ["SERVER_NAME"]
-        if self.trusted:
+        if conn.own:
+            forwarded.remove(environ)
+        elif self.trusted:
             self.trusted.apply(environ)
         if self.allowed and not self.allowed.allows(environ.get("HTTP_HOST"), own):
             # RFC 9110 §15.5.20: this server does not answer for that host

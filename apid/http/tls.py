@@ -10,7 +10,6 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -131,13 +130,9 @@ class TlsConnection(Connection):
 
     def _begin_handshake(self) -> bool:
         """Wait for the first octet; returns whether it, or the end, has come."""
-        try:
-            said = self.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            self.readable = False
+        said = self._peek(1)
+        if said is None:
             return False
-        except OSError:
-            said = b""
         self._tls = self._made._wrap_socket(self.sock, True)  # noqa: SLF001 -- see the class
         if said:
             self._has_begun()

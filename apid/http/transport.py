@@ -20,6 +20,7 @@ import greenlet
 from eventlet import greenio
 
 from apid import scoreboard
+from apid.hosts import one_spelling
 from apid.http.deadlines import NEVER
 from apid.http.interruptions import ClientGone
 
@@ -44,7 +45,8 @@ class Transport:
     Attributes:
         service: what all connections of a listener share.
         sock: the socket, non-blocking.
-        address: the client's host and port; both empty for a UNIX socket.
+        address: the client's host and port; both empty for a UNIX socket, UNKNOWN where a PROXY header does not tell them.
+        own: whether the connection is the proxy's own, by its PROXY header.
         taken: the application has taken the socket over.
         buffer: received and not yet consumed.
         readable: whether the kernel may have more.
@@ -62,6 +64,7 @@ class Transport:
         "buffer",
         "deadline",
         "gone_at",
+        "own",
         "readable",
         "readwaiter",
         "service",
@@ -78,6 +81,7 @@ class Transport:
         self.service = service
         self.sock = sock
         self.address = address
+        self.own = False
         self.buffer: bytes | bytearray = b""
         self.taken = False
         self.readable = True
@@ -126,6 +130,17 @@ class Transport:
         # A short read has emptied the socket; but the end of the stream, if it came with the same edge, is still to be read.
         if len(data) < size and self.gone_at == NEVER:
             self.readable = False
+        return data
+
+    def _peek(self, size: int) -> bytes | None:
+        """Look at what there is and leave it in the kernel: None for nothing at the moment, empty for the end."""
+        try:
+            data: bytes = self.sock.recv(size, socket.MSG_PEEK)
+        except BlockingIOError:
+            self.readable = False
+            return None
+        except OSError:
+            return b""
         return data
 
     def receive(self, size: int) -> bytes:
@@ -285,7 +300,7 @@ class Transport:
         """Our own address of this connection, where the listener's tells of none."""
         if not self._local:
             with contextlib.suppress(OSError):
-                self._local = self.sock.getsockname()[0]
+                self._local = one_spelling(self.sock.getsockname()[0])
         return self._local or "localhost"
 
     def take(self) -> Any:
@@ -329,4 +344,4 @@ def accepted(service: Service, fd: int, peer: object, kind: type = _socket.socke
     """
     sock = kind(service.family, socket.SOCK_STREAM, 0, fd)
     sock.setblocking(False)
-    return sock, (peer[0], str(peer[1])) if isinstance(peer, tuple) else ("", "")
+    return sock, (one_spelling(peer[0]), str(peer[1])) if isinstance(peer, tuple) else ("", "")

@@ -42,6 +42,7 @@ def one_input(data: bytes) -> None:
         for end in filter(None, (whole.source, whole.destination)):
             ipaddress.ip_address(end[0])
             assert 0 <= end[1] <= 65535
+        assert whole.source is None or not whole.own
 
 
 if __name__ == "__main__":

@@ -76,6 +76,14 @@ def test_a_listener_has_what_default_says_until_it_says_other(load):
     assert main.trusted_proxies == (NETWORK,)
 
 
+def test_a_network_of_mapped_addresses_is_one_of_ipv4(load):
+    assert load("[DEFAULT]\ntrusted_proxies = ::ffff:10.0.0.0/104\n").listeners[0].http.trusted_proxies == (NETWORK,)
+
+
+def test_proxy_protocol_needs_proxies_on_a_unix_socket_as_well(refused):
+    assert "needs trusted_proxies" in refused("[DEFAULT]\nbind = unix:/run/apid/api.sock\nproxy_protocol = yes\n")
+
+
 def test_a_listener_alone_may_trust(load):
     own = "trusted_proxies = 10.0.0.0/8\ntrusted_proxy_headers = x-forwarded-for"
     main, admin = (one.http for one in load(TWO.format("", own)).listeners)

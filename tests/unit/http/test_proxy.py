@@ -31,6 +31,12 @@ def v2(command, family, block, length=None):
 V4 = (
     socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + (4711).to_bytes(2, "big") + (443).to_bytes(2, "big")
 )
+
+
+def mapped(address):
+    return socket.inet_pton(socket.AF_INET6, f"::ffff:{address}")
+
+
 V6 = (
     socket.inet_pton(socket.AF_INET6, "2001:db8::1")
     + socket.inet_pton(socket.AF_INET6, "2001:db8::2")
@@ -55,17 +61,29 @@ def how(request):
         (v2(1, 0x11, V4), ("192.0.2.1", 4711)),
         (v2(1, 0x21, V6), ("2001:db8::1", 4711)),
         (v2(1, 0x11, V4 + b"\x04\x00\x02ab\x01\x00\x00"), ("192.0.2.1", 4711)),
+        (b"PROXY TCP6 ::ffff:192.0.2.1 ::FFFF:c000:202 4711 443\r\n", ("192.0.2.1", 4711)),
+        (b"PROXY TCP6 64:ff9b::c000:201 64:ff9b::c000:202 4711 443\r\n", ("64:ff9b::c000:201", 4711)),
+        (v2(1, 0x21, mapped("192.0.2.1") + mapped("192.0.2.2") + V4[8:]), ("192.0.2.1", 4711)),
         (v2(1, 0x12, V4), None),
+        (v2(1, 0x22, V6), None),
+        (v2(1, 0x32, bytes(216)), None),
+        (v2(1, 0x00, b"\x04\x00\x00"), None),
         (v2(1, 0x00, b""), None),
         (v2(1, 0x31, bytes(216)), None),
         (v2(0, 0x00, b""), None),
         (v2(0, 0x77, b"what a health check says"), None),
+        (v2(0, 0x11, V4), None),
     ],
 )
 def test_read(how, header, source):
     found = how(header + AFTER)
     assert found.size == len(header)
     assert found.source == source
+    assert found.own is (header[:13] == proxy.SIGNATURE + b"\x20")
+    if source:
+        assert found.client == (source[0], str(source[1]))
+    elif not found.own:
+        assert found.client == ("unknown", "0")
     if source:
         assert found.destination == (source[0][:-1] + "2", 65535 if source[1] == 0 else 443)
 
