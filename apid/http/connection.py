@@ -163,10 +163,8 @@ class Connection(Transport):
             return False
         found = proxy.read(seen)
         if found is None:
-            if (
-                self.gone_at != NEVER
-            ):  # the rest will not come, and what has come is read so that closing sends no reset
-                self.finish()
+            if self.gone_at != NEVER:
+                self.finish()  # the rest will not come; it reads what has come, so that closing sends no reset
                 return False
             if not self.begun:
                 self._has_begun()

@@ -62,7 +62,13 @@ class Connection:
     """One connection. Use it with `with`, or close it."""
 
     def __init__(
-        self, address: Address, *, timeout: float = 10.0, tls: ssl.SSLContext | None = None, name: str = "localhost"
+        self,
+        address: Address,
+        *,
+        timeout: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+        name: str = "localhost",
+        source: str = "",
     ) -> None:
         if isinstance(address, tuple):
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -72,6 +78,8 @@ class Connection:
         plain = socket.socket(family, socket.SOCK_STREAM)
         try:
             plain.settimeout(timeout)
+            if source:
+                plain.bind((source, 0))
             plain.connect(target)
             if family != socket.AF_UNIX:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
