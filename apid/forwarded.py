@@ -1,8 +1,8 @@
 """What trusted proxies tell about the client: `X-Forwarded-*` and RFC 7239 `Forwarded`, applied to an environ.
 
-Pure, and never raises. The ground of both towers: the daemon applies it with the options
-`trusted_proxies` and `trusted_proxy_headers`, the toolkit's proxyheaders filter with the same ones under any server. Standard
-library only. The rules, which docs/HTTP_PARSING.md gives to operators:
+Pure, and never raises. The ground of both towers: the daemon applies it with the options `trusted_proxies` and
+`trusted_proxy_headers`, the toolkit's proxyheaders filter with the same ones under any server. Standard library only. The rules,
+which docs/HTTP_PARSING.md gives to operators:
 
 - A field counts only if the peer of the connection is in trusted_proxies (the peer of a UNIX socket is: the file's mode says
   who may connect). From any other peer all these fields are removed, so that no middleware believes them later.
@@ -240,8 +240,8 @@ def elements_from_right(value: str) -> Iterator[dict[str, str]]:
                 return
             at, separator = found.end(), found[4]
             if found[3] is not None:
-                text = found[1] or re.sub(r"(.)\\", r"\1", found[2], flags=re.DOTALL)
-                pairs.append((found[3][::-1].lower(), text[::-1]))
+                plain, quoted, name = (group and group[::-1] for group in found.groups()[:3])
+                pairs.append((name.lower(), plain or re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)))
         element = dict(reversed(pairs))
         if len(element) < len(pairs):  # a parameter occurs twice
             yield {}

@@ -7,9 +7,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from apid import forwarded, scoreboard
+from apid import forwarded, hosts, scoreboard
 from apid.conf.settings import Http
-from apid.hosts import AllowedHosts
 from apid.http import refusal
 from apid.http.access_log import AccessLog
 from apid.http.deadlines import NEVER
@@ -156,7 +155,7 @@ class Service:
         self.histogram = shared.row.histogram
         self.settings = settings
         self.trusted = forwarded.TrustedProxies(settings.trusted_proxies, settings.trusted_proxy_headers)
-        self.allowed = AllowedHosts(settings.allowed_hosts)
+        self.allowed = hosts.AllowedHosts(settings.allowed_hosts)
         self.limits = shared.limits
         self.header_timeout = settings.header_timeout or NEVER  # 0 is off
         self.keepalive_timeout = settings.keepalive_timeout or NEVER
@@ -170,7 +169,7 @@ class Service:
         self.template: Environ = {
             "GATEWAY_INTERFACE": "CGI/1.1",
             "SERVER_SOFTWARE": "apid",
-            "SERVER_NAME": address[0] if inet else "localhost",
+            "SERVER_NAME": hosts.one_spelling(address[0]) if inet else "localhost",
             "SERVER_PORT": str(address[1]) if inet else {"http": "80", "https": "443"}[scheme],
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": scheme,

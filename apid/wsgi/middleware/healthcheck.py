@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from apid.forwarded import UNKNOWN
 from apid.hosts import address_of
 from apid.wsgi import answer, faults, kinds
 from apid.wsgi.factory import app_factory, filter_factory, option
@@ -146,7 +147,10 @@ class Healthcheck:
             address = address_of(environ.get("REMOTE_ADDR", ""))
             if address is None or not any(address in network for network in ranges):
                 return False
-        return not (self._options.ignore_proxied_requests and any(name in environ for name in _FORWARDED))
+        if not self._options.ignore_proxied_requests:
+            return True
+        # A client of unknown address stands behind a proxy, even if the PROXY protocol left no header of it.
+        return environ.get("REMOTE_ADDR") != UNKNOWN and not any(name in environ for name in _FORWARDED)
 
     def _reasons(self, environ: WSGIEnvironment) -> list[str]:
         draining = environ.get("apid.draining")

@@ -93,6 +93,8 @@ def test_who_gets_an_answer():
     proxied = {"ignore_proxied_requests": "true"}
     assert ask(app(**proxied), None, x_forwarded_for="1.2.3.4").status == 404
     assert ask(app(**proxied), None).status == 200
+    assert ask(app(**proxied), None, REMOTE_ADDR="unknown").status == 404
+    assert ask(app(allowed_source_ranges="0.0.0.0/0, ::/0"), None, REMOTE_ADDR="unknown").status == 404
 
 
 @pytest.mark.parametrize(
