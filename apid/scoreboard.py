@@ -74,6 +74,9 @@ REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 41
 ACCESS_LOG_LOST = 64
 """Behind the room that REFUSALS may take."""
 
+UNTIL_NS = 65
+"""CLOCK_MONOTONIC at the deadline of a drain; 0: none."""
+
 COUNTERS = (
     REQUESTS,
     ACCEPTED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -45,6 +46,26 @@ def fork(child: Callable[[], NoReturn]) -> int:
             finally:
                 os._exit(ExitCode.BUG)
     return pid
+
+
+def orphan(child: Callable[[], NoReturn]) -> None:
+    """Run `child` as `fork` does, in a process that is no child of this one: only an end of its own ends it.
+
+    Raises:
+        OSError: as `fork`.
+    """
+
+    def between() -> NoReturn:
+        try:
+            pid = os.fork()
+        except OSError:
+            os._exit(ExitCode.BUG)
+        if pid == 0:
+            child()
+        os._exit(ExitCode.OK)
+
+    if wait(fork(between)) != ExitCode.OK:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def flush() -> None:

@@ -92,7 +92,9 @@ class Life:
             LOG.info("ready: serving inline, without workers")
         self._say(channel.Ready(self._report))
         order: channel.Drain = self._leave.wait()
-        self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.DRAINING
+        cells = self._ticket.row.cells
+        cells[scoreboard.UNTIL_NS] = int((time.monotonic() + order.deadline) * 1e9) if order.deadline else 0
+        cells[scoreboard.STATE] = scoreboard.State.DRAINING
         eventlet.spawn(self._tell_when_deaf)
         self._shield.disown(sock.fileno() for group in self._ticket.listeners.values() for sock in group)
         self._until = time.monotonic() + (order.deadline or math.inf)
