@@ -31,7 +31,7 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
     message = _try(settings)
     if isinstance(message, channel.BootFailed):
         raise PipelineError(message.reason if not message.detail else f"{message.reason}\n{message.detail.rstrip()}")
-    print(rendering.render(settings, message.report, found.notes))  # noqa: T201 - its output
+    print(rendering.render(settings, message.report, [*found.notes, *message.warnings]))  # noqa: T201 - its output
     return ExitCode.OK
 
 
