@@ -335,6 +335,11 @@ class Scoreboard:
             raise IndexError(f"row {index} of {ROWS}")
         return Row(self._memory, index)
 
+    def living(self) -> list[Row]:
+        """Return the rows whose worker has said something of itself."""
+        states = self._memory[_FIRST_ROW : _FIRST_ROW + RETIRED * _ROW].cast("Q")[:: _ROW // 8]
+        return [self.row(index) for index, state in enumerate(states) if state != State.FREE]
+
     def fold(self, row: Row) -> None:
         """Add a dead worker's counters to the retired totals and clear its row; only the parent does this.
 

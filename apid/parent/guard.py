@@ -109,7 +109,7 @@ def _guard(board: scoreboard.Scoreboard, settings: Settings, parent: int) -> NoR
 def _wards(board: scoreboard.Scoreboard) -> list[Ward]:
     """Return the living workers. Those that boot are not among them: the kernel has ended these with the parent."""
     found = []
-    for row in map(board.row, range(scoreboard.RETIRED)):
+    for row in board.living():
         if row.cells[scoreboard.STATE] in (scoreboard.State.READY, scoreboard.State.DRAINING):
             with contextlib.suppress(OSError, OverflowError):
                 pid = row.cells[scoreboard.PID]

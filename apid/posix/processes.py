@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from apid.errors import ConfigError, ExitCode
-from apid.posix import signals
+from apid.posix import privileges, signals
 
 if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.identity import User
@@ -122,7 +122,7 @@ def die_with_parent(yes: bool) -> None:
 
 
 def drop_privileges(who: User | None, umask: int | None) -> None:
-    """Become another user for good, supplementary groups included; None changes nothing.
+    """Become another user for good, supplementary groups and the terminal included; None changes nothing.
 
     Raises:
         ConfigError: the process may not change (it is not root), or its user namespace does not have the numbers.
@@ -131,6 +131,8 @@ def drop_privileges(who: User | None, umask: int | None) -> None:
         os.umask(umask)
     if who is None or (who.uid, who.gid) == (os.geteuid(), os.getegid()):
         return
+    if who.uid != os.getuid():
+        privileges.leave_terminal()
     try:
         if who.name is not None:
             os.initgroups(who.name, who.gid)

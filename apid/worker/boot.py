@@ -28,7 +28,7 @@ from apid import channel, log
 from apid.conf import identity
 from apid.errors import ApidError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
-from apid.posix import processes, signals, sockets
+from apid.posix import privileges, processes, signals, sockets
 
 LOG = logger("apid.worker")
 
@@ -137,6 +137,7 @@ def prepare(ticket: channel.Ticket) -> None:
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
     processes.drop_privileges(identity.of(daemon.user, daemon.group), daemon.umask)
+    privileges.drop_capabilities()
     _not_alone(ticket)
 
 
