@@ -1,13 +1,13 @@
-"""Guard: ends workers that cannot notice the parent's death.
+"""Guard: a process that outlives the parent and ends workers that cannot notice its death.
 
-A worker notices by the end of its channel, closes its listening sockets and drains. One that is blocked (a C call, a native lock)
-notices nothing and would keep the port. Its own kernel timers and signals cannot help: a signal that is fatal at the parent's
-death ends healthy workers too, and one that is not needs code to run there. So one small process outlives the parent: it sleeps
-until then, gives every worker `SILENT` seconds to turn its hub, and kills those that did not. It also keeps the parent's promise
-that no drain exceeds its deadline. It loads nothing, holds no socket, and has the privileges of the workers, whose rows it
-believes: the pid in a row may be any number, so it must be able to end nothing that a worker could not end itself.
+A worker notices the parent's death by the end of its channel, closes its listening sockets and drains. A worker that is blocked (in
+a C call, in a native lock) does not notice, and would keep the port. The kernel's signal at a parent's death is no remedy: if it is
+fatal it also ends healthy workers with their requests, and a handler needs an interpreter that is not blocked. So the guard
+sleeps until the parent dies, gives each worker `SILENT` seconds to turn its hub, and kills those that did not. It also enforces
+the deadlines of drains, as the parent would.
 
-It belongs to the scoreboard and not to the program: an upgrade keeps both.
+The guard trusts the rows of the scoreboard, which workers write, so it has only the privileges of a worker. It holds no socket and
+loads nothing. There is one guard for each scoreboard: an upgrade keeps both.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class _Data(ctypes.Structure):
 def drop_capabilities() -> None:
     """Clear the effective, permitted, inheritable and ambient sets of this thread, unless it is root's (capabilities(7)).
 
-    A unit of systemd may give them to a daemon without root, and securebits may keep them over a change of the user. A system call
-    filter that forbids the call leaves them.
+    A unit of systemd may give them to a daemon without root, and securebits may keep them over a change of the user. They stay where
+    a filter of system calls forbids the call.
     """
     if os.geteuid() == 0:
         return
@@ -33,17 +33,17 @@ def drop_capabilities() -> None:
 
 
 def leave_terminal() -> None:
-    """Leave the controlling terminal, and only write to a terminal from now on; for a child, before it changes its user.
+    """Leave the controlling terminal, read nothing, and only write to a terminal; for a child, before it changes its user.
 
-    With the terminal of its former user, a process could read what that user types, and type in that user's name
-    (TIOCSTI). The new session takes the latter; a stream that is open for reading and writing allows the former all the same.
+    With the terminal of its former user, a process could read what that user types, and type in that user's name (TIOCSTI). A
+    session of its own prevents the latter. It does not prevent the former: a stream of a terminal is open for reading and writing.
     """
     with contextlib.suppress(
         PermissionError
     ):  # it leads its process group: serving inline, there is no parent to attack
         os.setsid()
     for fd, path, mode in ((0, os.devnull, os.O_RDONLY), *((fd, f"/proc/self/fd/{fd}", os.O_WRONLY) for fd in (1, 2))):
-        if os.isatty(fd):
+        if fd == 0 or os.isatty(fd):
             with contextlib.suppress(OSError):  # no /proc: a log is worth more
                 new = os.open(path, mode | os.O_NOCTTY)
                 os.dup2(new, fd)
