@@ -1,13 +1,13 @@
 """Guard: a process that outlives the parent and ends workers that cannot notice its death.
 
-A worker notices the parent's death by the end of its channel, closes its listening sockets and drains. A worker that is blocked (in
-a C call, in a native lock) does not notice, and would keep the port. The kernel's signal at a parent's death is no remedy: if it is
-fatal it also ends healthy workers with their requests, and a handler needs an interpreter that is not blocked. So the guard
-sleeps until the parent dies, gives each worker `SILENT` seconds to turn its hub, and kills those that did not. It also enforces
-the deadlines of drains, as the parent would.
+A worker notices the parent's death by the end of its channel, closes its listening sockets and drains. A worker that is blocked
+(in a C call, in a native lock) does not notice, and would keep the port. The kernel's signal at a parent's death is no remedy: if
+it is fatal it also ends healthy workers with their requests, and a handler needs an interpreter that is not blocked. So the
+guard sleeps until the parent dies, gives each worker `SILENT` seconds to turn its hub, and kills those that did not. It also
+enforces the deadlines of drains, as the parent would.
 
-The guard trusts the rows of the scoreboard, which workers write, so it has only the privileges of a worker. It holds no socket and
-loads nothing. There is one guard for each scoreboard: an upgrade keeps both.
+The guard trusts the rows of the scoreboard, which workers write, so it has only the privileges of a worker. It holds no socket
+and loads nothing. There is one guard for each scoreboard: an upgrade keeps both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def overdue(cells: memoryview[int], died: int, now: int) -> str:
     """
     if cells[scoreboard.STATE] == scoreboard.State.READY:
         silent = (now - max(died, cells[scoreboard.BEAT_NS])) / 1e9
-        return f"it has been blocked for {silent:.1f} s and keeps its addresses" if silent > SILENT else ""
+        if silent > SILENT:
+            return f"it has been blocked for {silent:.1f} s and keeps its addresses"
+        return "it has not noticed, and keeps its addresses" if now > died + GRACE * 1e9 else ""
     until = cells[scoreboard.UNTIL_NS]
     return "its drain has exceeded the deadline" if until and now > until + GRACE * 1e9 else ""
 

@@ -22,8 +22,8 @@ class _Data(ctypes.Structure):
 def drop_capabilities() -> None:
     """Clear the effective, permitted, inheritable and ambient sets of this thread, unless it is root's (capabilities(7)).
 
-    A unit of systemd may give them to a daemon without root, and securebits may keep them over a change of the user. They stay where
-    a filter of system calls forbids the call.
+    A unit of systemd may give them to a daemon without root, and securebits may keep them over a change of the user. They stay
+    where a filter of system calls forbids the call.
     """
     if os.geteuid() == 0:
         return
@@ -36,7 +36,7 @@ def leave_terminal() -> None:
     """Leave the controlling terminal, read nothing, and only write to a terminal; for a child, before it changes its user.
 
     With the terminal of its former user, a process could read what that user types, and type in that user's name (TIOCSTI). A
-    session of its own prevents the latter. It does not prevent the former: a stream of a terminal is open for reading and writing.
+    session of its own prevents the latter, but not the former: a stream of a terminal is open for reading and writing.
     """
     with contextlib.suppress(
         PermissionError

@@ -42,14 +42,12 @@ class NoAuth:
         apid_warning: for the log of the daemon that loads it.
     """
 
-    apid_warning = (
-        "the filter noauth asks for no credentials: whoever reaches this listener is an administrator of its API"
-    )
-
     def __init__(self, app: WSGIApplication, options: Options, *, all_admin: bool) -> None:
         self._app = app
         self._issue = options.without_token == "issue"  # noqa: S105 - an option's value, not a secret
         self._all_admin = all_admin
+        name = "noauth" if all_admin else "noauth2"
+        self.apid_warning = f"the filter {name} asks for no credentials: whoever reaches this listener can be an administrator of its API"
         self._hosts = hostcheck.HostCheck(options)
         self._by_default = options.allowed_hosts == hostcheck.DEFAULT
 

@@ -21,6 +21,7 @@ READY, DRAINING, BOOTING = scoreboard.State.READY, scoreboard.State.DRAINING, sc
         (READY, DIED - 30, 0, DIED + SILENT + 0.1, True),
         (READY, DIED + 1, 0, DIED + SILENT + 0.5, False),
         (READY, DIED + 1, 0, DIED + 1 + SILENT + 0.1, True),
+        (READY, DIED + GRACE, 0, DIED + GRACE + 0.1, True),
         (DRAINING, DIED - 30, DIED + 60, DIED + 60 + GRACE - 0.1, False),
         (DRAINING, DIED - 30, DIED + 60, DIED + 60 + GRACE + 0.1, True),
         (DRAINING, DIED - 30, 0, DIED + 1e6, False),
