@@ -47,7 +47,9 @@ class NoAuth:
         self._issue = options.without_token == "issue"  # noqa: S105 - an option's value, not a secret
         self._all_admin = all_admin
         name = "noauth" if all_admin else "noauth2"
-        self.apid_warning = f"the filter {name} asks for no credentials: whoever reaches this listener can be an administrator of its API"
+        self.apid_warning = (
+            f"the filter {name} asks for no credentials: whoever reaches this listener can be an administrator"
+        )
         self._hosts = hostcheck.HostCheck(options)
         self._by_default = options.allowed_hosts == hostcheck.DEFAULT
 
