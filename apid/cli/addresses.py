@@ -14,7 +14,7 @@ from pathlib import Path
 from apid.conf import listener as options
 from apid.conf.settings import Address, Listener, Settings
 from apid.errors import BindError
-from apid.posix import occupants, pidfile, sockets
+from apid.posix import lockfile, occupants, socketfile, sockets
 
 
 @dataclasses.dataclass(slots=True)
@@ -47,7 +47,7 @@ def examine(settings: Settings, asker: int | None) -> Findings:
             except BindError as error:
                 found.errors.append(f"{_place(settings, one)}: {error}")
     path = settings.daemon.control_socket
-    if path and Path(path).exists() and sockets.file_of(path) is None:
+    if path and Path(path).exists() and socketfile.file_of(path) is None:
         where = _origin(settings, "control_socket")
         found.errors.append(f"{where}: [DEFAULT] control_socket: {path} exists and is not a socket")
     return found
@@ -71,7 +71,7 @@ class _Daemon:
     def of(cls, settings: Settings, asker: int | None) -> _Daemon:
         control, pid_file = settings.daemon.control_socket, settings.daemon.pid_file
         listening = occupants.of_unix(control) if control else set[int]()
-        holder = pidfile.holder(pid_file) if pid_file else None
+        holder = lockfile.holder(pid_file) if pid_file else None
         known = {asker, holder, *occupants.processes(listening)} - {None}
         held = frozenset(inode for pid in known if pid for inode in occupants.held(pid))
         return cls(held, bool(listening or known), bool(control or pid_file))

@@ -48,13 +48,12 @@ def open_directory(path: str, *, exclusive: bool = False) -> int:
             does not ask for it must expect any entry there, and follow none.
 
     Raises:
-        OSError: there is no such directory; EPERM: another user could exchange a component. `strerror` names the directory.
+        OSError: there is no such directory; EPERM: another user could exchange a component, which `strerror` names.
     """
     if not privileged():
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    root = os.open("/", _LOOK)
+    walk = _Walk(os.open("/", _LOOK))
     with contextlib.ExitStack() as undo:
-        walk = _Walk(root, {0, os.geteuid(), os.fstat(root).st_uid})
         undo.callback(walk.close)
         walk.follow(path)
         if exclusive:
@@ -68,12 +67,11 @@ class _Walk:
 
     Args:
         root: descriptor of `/`, owned from here on.
-        trusted: the users who may exchange entries.
     """
 
-    def __init__(self, root: int, trusted: set[int]) -> None:
+    def __init__(self, root: int) -> None:
         self.fd = root
-        self._trusted = trusted
+        self._trusted = {0, os.geteuid()}
         self._names: list[str] = []
         self._links = 0
 
@@ -81,10 +79,9 @@ class _Walk:
         os.close(self.fd)
 
     def follow(self, path: str) -> None:
-        """Walk on to `path`."""
+        """Walk to `path`, which is absolute."""
+        self._trusted.add(os.fstat(self.fd).st_uid)
         todo = path.split("/")[::-1]
-        if path.startswith("/"):
-            self._restart()
         while todo:
             name = todo.pop()
             if name not in ("", "."):
@@ -97,10 +94,7 @@ class _Walk:
 
     def _step(self, name: str) -> str:
         """Enter a directory; of a link, return what it stands for instead, after a restart if that is absolute."""
-        try:
-            there = os.open(name, _LOOK, dir_fd=self.fd)
-        except OSError as error:
-            raise OSError(error.errno, f"{self._spell(name)}: {error.strerror}") from error
+        there = os.open(name, _LOOK, dir_fd=self.fd)
         try:
             found = os.fstat(there)
             self.check(found.st_uid)

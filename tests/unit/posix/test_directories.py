@@ -69,13 +69,6 @@ def test_what_is_not_there_is_named(tree):
 
 
 @as_root
-def test_a_missing_component_is_spelled_out(tree):
-    with pytest.raises(FileNotFoundError) as caught:
-        reached(tree / "a" / "none" / "c")
-    assert caught.value.strerror == f"{tree}/a/none: No such file or directory"
-
-
-@as_root
 def test_a_directory_of_another_user_may_be_the_last_one_only(tree):
     os.chown(tree / "a" / "b", STRANGER, STRANGER)
     assert reached(tree / "a" / "b") == str(tree / "a/b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -16,6 +17,15 @@ from apid.posix import accept_queue, sockets
 
 def bind(address, inherited=None):
     return sockets.bind(address, backlog=16, tcp_keepidle=600, inherited=inherited if inherited is not None else {})
+
+
+@contextlib.contextmanager
+def bound(path):
+    """A socket that listens at `path`; it is closed and its files stay, as after a kill -9."""
+    sock, file = sockets.bind_unix(unix(path), backlog=16, umask=None)
+    with sock:
+        yield sock
+    file.lock.close()
 
 
 def tcp(host="127.0.0.1", port=0):
@@ -83,12 +93,13 @@ def unix(path):
 
 def test_a_stale_file_is_replaced_and_a_live_one_is_not(tmp_path):
     path = tmp_path / "sock"
-    bind(unix(path)).close()
+    with bound(path):
+        pass
     assert path.exists()
-    with bind(unix(path)) as live:
+    with bound(path) as live:
         assert sockets.spell(live) == f"unix:{path}"
         with pytest.raises(BindError, match="another process listens there"):
-            bind(unix(path))
+            sockets.bind_unix(unix(path), backlog=16, umask=None)
         assert path.exists()
 
 
@@ -108,7 +119,8 @@ def test_a_live_one_with_a_full_queue_is_still_alive(tmp_path):
                 except BlockingIOError:
                     break
             with pytest.raises(BindError, match="another process listens there"):
-                bind(unix(path))
+                sockets.bind_unix(unix(path), backlog=16, umask=None)
+            assert not (tmp_path / "sock.lock").exists()
         finally:
             for one in waiting:
                 one.close()
@@ -118,15 +130,17 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
     path = tmp_path / "data"
     path.write_text("dear")
     with pytest.raises(BindError, match="exists and is not a socket"):
-        bind(unix(path))
+        sockets.bind_unix(unix(path), backlog=16, umask=None)
     assert path.read_text() == "dear"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_directory_that_is_not_there_and_a_path_too_long(tmp_path):
     with pytest.raises(BindError, match="No such file or directory"):
-        bind(unix(tmp_path / "none" / "sock"))
-    with pytest.raises(BindError, match="cannot listen on unix:"):
-        bind(unix(tmp_path / ("x" * 200)))
+        sockets.bind_unix(unix(tmp_path / "none" / "sock"), backlog=16, umask=None)
+    with pytest.raises(BindError, match=r"cannot listen on unix:.*path too long"):
+        sockets.bind_unix(unix(tmp_path / ("x" * 200)), backlog=16, umask=None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_handed_over_socket_is_adopted_by_its_name():
@@ -305,7 +319,7 @@ def test_a_file_that_another_daemon_has_taken_is_left_to_it(listeners, tmp_path)
     wanted = settings(main=[unix(tmp_path / "a")])
     listeners.bind(wanted)
     (tmp_path / "a").unlink()
-    with bind(unix(tmp_path / "a")) as other:
+    with bound(tmp_path / "a") as other:
         with pytest.raises(BindError, match="another process listens there"):
             listeners.bind(wanted)
         listeners.close()
@@ -330,21 +344,26 @@ def test_a_configuration_changes_sockets_that_are_bound_already(listeners, tmp_p
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o777 & ~mask
 
 
-@pytest.mark.parametrize("planted", ["link", "file", "nothing"])
+@pytest.mark.parametrize("planted", ["link", "file", "second name", "nothing"])
 def test_the_mode_of_what_lies_there_instead_is_left_alone(tmp_path, planted):
     path, dear = tmp_path / "a", tmp_path / "dear"
     dear.write_text("")
     dear.chmod(0o600)
-    with bind(unix(path)):
-        file = sockets.file_of(str(path))
-        path.unlink()
+    sock, file = sockets.bind_unix(unix(path), backlog=16, umask=0o177)
+    with sock:
+        if planted == "second name":  # of another socket, put there before it was known which file it is
+            dear.unlink()
+            os.link(path, dear)
+        else:
+            path.unlink()
         if planted == "link":
             path.symlink_to(dear)
         elif planted == "file":
             dear.rename(path)
             dear = path
-        sockets.set_mode(str(path), file, 0)
+        file.set_mode(0)
     assert stat.S_IMODE(dear.stat().st_mode) == 0o600
+    file.lock.remove()
 
 
 def test_a_stored_name_is_one_that_systemd_takes():
