@@ -217,6 +217,21 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
+def obstacle(path: str) -> OSError | None:
+    """Return why no lock file could be made at `path` now, whoever holds one there; makes nothing."""
+    directory = os.path.dirname(path)  # noqa: PTH120 - as above
+    try:
+        os.close(directories.open_directory(directory))
+        if not os.access(directory, os.W_OK | os.X_OK):
+            return OSError(errno.EACCES, f"the directory {directory} cannot be written")
+        mode = os.lstat(path).st_mode
+        return None if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else OSError(errno.EINVAL, f"{path} is no regular file")
+    except FileNotFoundError:
+        return None if os.path.isdir(directory) else OSError(errno.ENOENT, f"there is no directory {directory}")  # noqa: PTH112 - as above
+    except OSError as error:
+        return error
+
+
 def holder(path: str) -> int | None:
     """Return the pid of the process that holds a lock file; None: there is none, or it cannot be read. Takes no lock itself.
 

@@ -61,19 +61,22 @@ class SocketFile:
             umask: None: that of this process.
 
         Raises:
-            OSError: it cannot be changed.
+            OSError: it cannot be changed. EPERM: this process is privileged, and another user can write to the directory: it may
+                have been another socket of root's that was found there after bind(2).
         """
         if umask is None:
             umask = os.umask(0o077)
             os.umask(umask)
+        mode = 0o777 & ~umask
         with contextlib.suppress(FileNotFoundError):
             fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 found = os.fstat(fd)
-                # a second name: who may write to the directory may have put another socket of this user's there
-                if self.file == (found.st_dev, found.st_ino) and found.st_nlink == 1:
+                mine = self.file == (found.st_dev, found.st_ino) and found.st_nlink == 1
+                if mine and stat.S_IMODE(found.st_mode) != mode:
+                    os.close(directories.open_directory(os.path.dirname(self.path), exclusive=True))  # noqa: PTH120 - a text
                     # by path it would follow links; fchmod(2) takes no O_PATH
-                    Path(f"/proc/self/fd/{fd}").chmod(0o777 & ~umask)
+                    Path(f"/proc/self/fd/{fd}").chmod(mode)
             finally:
                 os.close(fd)
 
@@ -121,7 +124,6 @@ def listen(path: str, backlog: int, umask: int | None = None) -> tuple[socket.so
 
 def obstacle(path: str) -> OSError | None:
     """Return why nobody could listen at `path` now; takes no lock, and nobody listens meanwhile."""
-    directory = Path(path).parent
     if file_of(path) is None and os.path.lexists(path):
         return OSError(errno.EEXIST, "the path exists and is not a socket")
     if file_of(path) is not None and occupants.of_unix(path):
@@ -129,15 +131,7 @@ def obstacle(path: str) -> OSError | None:
     holder = lockfile.holder(path + SUFFIX)
     if holder is not None:
         return _taken(path, str(holder))
-    if not directory.is_dir():
-        return OSError(errno.ENOENT, f"there is no directory {directory}")
-    try:
-        os.close(directories.open_directory(str(directory)))
-    except OSError as error:
-        return error
-    if not os.access(directory, os.W_OK | os.X_OK):
-        return OSError(errno.EACCES, f"the directory {directory} cannot be written")
-    return None
+    return lockfile.obstacle(path + SUFFIX)
 
 
 def file_of(path: str) -> Identity | None:
