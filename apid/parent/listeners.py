@@ -193,9 +193,12 @@ class Listeners:
 
     @staticmethod
     def _stored(address: Address, sock: socket.socket, daemon: Daemon) -> Bound:
-        sock.setblocking(False)
-        sockets.tune(sock, backlog=daemon.backlog, tcp_keepidle=daemon.tcp_keepidle)
-        file = sockets.claim(address) if address.path else None
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(sock)
+            sock.setblocking(False)
+            sockets.tune(sock, backlog=daemon.backlog, tcp_keepidle=daemon.tcp_keepidle)
+            file = sockets.claim(address) if address.path else None
+            undo.pop_all()
         if file is not None:
             with contextlib.suppress(OSError):  # it was bound with other rights
                 file.set_mode(daemon.umask)

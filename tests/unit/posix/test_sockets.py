@@ -12,7 +12,7 @@ import pytest
 from apid.conf.settings import Address, Daemon, Http, Listener, Log, Paste, Settings
 from apid.errors import BindError
 from apid.parent.listeners import Listeners, keys_of, serving, stored_name
-from apid.posix import accept_queue, sockets
+from apid.posix import accept_queue, processes, sockets
 
 
 def bind(address, inherited=None):
@@ -364,6 +364,39 @@ def test_the_mode_of_what_lies_there_instead_is_left_alone(tmp_path, planted):
         file.set_mode(0)
     assert stat.S_IMODE(dear.stat().st_mode) == 0o600
     file.lock.remove()
+
+
+def test_what_the_service_manager_has_kept_is_locked_while_it_is_used(tmp_path):
+    """At a restart its file stays; the lock goes with the process and comes back with the next one."""
+    path = tmp_path / "a"
+    wanted, name = settings(main=[unix(path)]), stored_name(f"unix:{path}")
+    first = Listeners(kept=True)
+    first.bind(wanted)
+    ((_, sock),) = first.stored()
+    kept = sock.dup()
+    first.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+    def child():
+        second = Listeners({name: kept}, kept=True)
+        second.bind(wanted)
+        os.write(told, b"x")
+        os.read(end, 1)
+        second.close()
+        os._exit(0)
+
+    (ready, told), (end, over) = os.pipe(), os.pipe()
+    pid = processes.fork(child)
+    os.read(ready, 1)
+    third = Listeners({name: kept}, kept=True)
+    with pytest.raises(BindError, match=f"another daemon has it: process {pid} holds {path}.lock"):
+        third.bind(wanted)
+    assert kept.fileno() < 0, "what cannot be used is closed"
+    os.write(over, b"x")
+    assert processes.wait(pid) == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    for fd in (ready, told, end, over):
+        os.close(fd)
 
 
 def test_a_stored_name_is_one_that_systemd_takes():
