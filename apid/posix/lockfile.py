@@ -211,7 +211,8 @@ _held: dict[Identity | None, LockFile] = {}
 def _let_go() -> None:
     """In a forked child: the locks are the parent's; what is open here would only stay open."""
     for each in list(_held.values()):
-        each.close()
+        with contextlib.suppress(OSError):  # an application that serves inline may have closed it
+            each.close()
 
 
 os.register_at_fork(after_in_child=_let_go)
@@ -244,7 +245,7 @@ def holder(path: str) -> int | None:
     except OSError:
         return None
     try:
-        return _owner(fd)
+        return _owner(fd, fcntl.F_RDLCK)
     finally:
         os.close(fd)
 
@@ -260,7 +261,7 @@ def _locked(fd: int) -> bool:
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
-        pid = _owner(fd)
+        pid = _owner(fd, fcntl.F_WRLCK)
         if pid is None:
             return False
         number = os.pread(fd, 64, 0).strip()  # of a process of another pid namespace the kernel tells nothing
@@ -268,14 +269,14 @@ def _locked(fd: int) -> bool:
     return True
 
 
-def _owner(fd: int) -> int | None:
-    """Return the pid of the process that has locked a file."""
+def _owner(fd: int, kind: int) -> int | None:
+    """Return the pid of the process whose lock on a file excludes one of this kind; only a daemon's excludes a read lock."""
     try:
-        answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
     except OSError:
         return None
-    kind, _, _, _, pid = _FLOCK.unpack(answer)
-    return pid if kind != fcntl.F_UNLCK else None
+    found, _, _, _, pid = _FLOCK.unpack(answer)
+    return pid if found != fcntl.F_UNLCK else None
 
 
 def _identity_at(path: str, directory: int | None = None) -> Identity | None:

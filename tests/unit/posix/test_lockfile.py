@@ -30,6 +30,18 @@ def test_a_lock_file_is_its_users_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_names_as_long_as_the_kernel_takes_them(tmp_path):
+    """255 bytes of a name (NAME_MAX); 107 of a socket's path (unix(7)), which its lock file may exceed."""
+    LockFile(str(tmp_path / ("p" * 255))).remove()
+    (tmp_path / "s").mkdir()
+    path = str(tmp_path / "s") + "/"
+    path += "s" * (107 - len(path))
+    sock, file = socketfile.listen(path, 1)
+    sock.close()
+    file.remove()
+    assert list((tmp_path / "s").iterdir()) == []
+
+
 def test_one_that_is_taken_twice_is_removed_at_the_second_end(tmp_path):
     """Record locks do not exclude the process itself, and a second descriptor of the file would end the first one's lock."""
     first = LockFile.take(str(tmp_path / "lock"))
