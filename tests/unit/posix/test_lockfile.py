@@ -31,7 +31,7 @@ def test_a_lock_file_is_its_users_alone(tmp_path):
 
 
 def test_names_as_long_as_the_kernel_takes_them(tmp_path):
-    """255 bytes of a name (NAME_MAX); 107 of a socket's path (unix(7)), which its lock file may exceed."""
+    """255 bytes of a name; 107 of a socket's path (unix(7)), which its lock file may exceed."""
     LockFile(str(tmp_path / ("p" * 255))).remove()
     (tmp_path / "s").mkdir()
     path = str(tmp_path / "s") + "/"
@@ -285,3 +285,25 @@ def test_root_changes_no_mode_where_another_user_can_exchange_the_file(tmp_path,
     assert stat.S_IMODE(path.stat().st_mode) == (0o600 if theirs else 0o777)
     file.remove()
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "second name", "nothing"])
+def test_the_mode_of_what_lies_there_instead_is_left_alone(tmp_path, planted):
+    path, dear = tmp_path / "a", tmp_path / "dear"
+    dear.write_text("")
+    dear.chmod(0o600)
+    sock, file = socketfile.listen(str(path), 16, 0o177)
+    with sock:
+        if planted == "second name":  # of another socket, put there before it was known which file it is
+            dear.unlink()
+            os.link(path, dear)
+        else:
+            path.unlink()
+        if planted == "link":
+            path.symlink_to(dear)
+        elif planted == "file":
+            dear.rename(path)
+            dear = path
+        file.set_mode(0)
+    assert stat.S_IMODE(dear.stat().st_mode) == 0o600
+    file.lock.remove()

@@ -344,28 +344,6 @@ def test_a_configuration_changes_sockets_that_are_bound_already(listeners, tmp_p
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o777 & ~mask
 
 
-@pytest.mark.parametrize("planted", ["link", "file", "second name", "nothing"])
-def test_the_mode_of_what_lies_there_instead_is_left_alone(tmp_path, planted):
-    path, dear = tmp_path / "a", tmp_path / "dear"
-    dear.write_text("")
-    dear.chmod(0o600)
-    sock, file = sockets.bind_unix(unix(path), backlog=16, umask=0o177)
-    with sock:
-        if planted == "second name":  # of another socket, put there before it was known which file it is
-            dear.unlink()
-            os.link(path, dear)
-        else:
-            path.unlink()
-        if planted == "link":
-            path.symlink_to(dear)
-        elif planted == "file":
-            dear.rename(path)
-            dear = path
-        file.set_mode(0)
-    assert stat.S_IMODE(dear.stat().st_mode) == 0o600
-    file.lock.remove()
-
-
 def test_what_the_service_manager_has_kept_is_locked_while_it_is_used(tmp_path):
     """At a restart its file stays; the lock goes with the process and comes back with the next one."""
     path = tmp_path / "a"
