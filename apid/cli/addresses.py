@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-from pathlib import Path
 
 from apid.conf import listener as options
 from apid.conf.settings import Address, Listener, Settings
 from apid.errors import BindError
-from apid.posix import occupants, pidfile, sockets
+from apid.posix import lockfile, occupants, socketfile, sockets
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,14 +41,17 @@ def examine(settings: Settings, asker: int | None) -> Findings:
                 for endpoint in endpoints:
                     there = _listening(endpoint, unix)
                     others = there - daemon.sockets
-                    if others or not there:
+                    if others or not (there or daemon.has_locked(endpoint)):
                         _examine(endpoint, others, daemon, found, _place(settings, one), spare=len(endpoints) > 1)
             except BindError as error:
                 found.errors.append(f"{_place(settings, one)}: {error}")
-    path = settings.daemon.control_socket
-    if path and Path(path).exists() and sockets.file_of(path) is None:
-        where = _origin(settings, "control_socket")
-        found.errors.append(f"{where}: [DEFAULT] control_socket: {path} exists and is not a socket")
+    for name, path, look in [
+        ("control_socket", settings.daemon.control_socket, socketfile.obstacle),
+        ("pid_file", settings.daemon.pid_file, lockfile.obstacle),
+    ]:
+        obstacle = look(path) if path else None
+        if obstacle is not None and obstacle.errno != errno.EADDRINUSE:  # who listens there is taken for the daemon
+            found.errors.append(f"{_origin(settings, name)}: [DEFAULT] {name}: {path}: {obstacle.strerror}")
     return found
 
 
@@ -58,23 +60,32 @@ class _Daemon:
     """The running daemon of a configuration, as far as it can be known.
 
     Attributes:
+        pids: of its parent; 0 in another pid namespace.
         sockets: the inodes of those that its parent holds.
         lives: there is one, though this user may not look at it.
         named: the configuration says how to find it.
     """
 
+    pids: frozenset[int]
     sockets: frozenset[int]
     lives: bool
     named: bool
+
+    def has_locked(self, endpoint: Address) -> bool:
+        """Whether it holds the lock of a UNIX socket, which says the same where /proc does not tell who listens."""
+        if endpoint.kind != "unix":
+            return False
+        return lockfile.holder(endpoint.path + socketfile.SUFFIX) in self.pids
 
     @classmethod
     def of(cls, settings: Settings, asker: int | None) -> _Daemon:
         control, pid_file = settings.daemon.control_socket, settings.daemon.pid_file
         listening = occupants.of_unix(control) if control else set[int]()
-        holder = pidfile.holder(pid_file) if pid_file else None
-        known = {asker, holder, *occupants.processes(listening)} - {None}
+        locks = [pid_file, control and control + socketfile.SUFFIX]
+        holders = [lockfile.holder(path) for path in locks if path]
+        known = frozenset(pid for pid in (asker, *holders, *occupants.processes(listening)) if pid is not None)
         held = frozenset(inode for pid in known if pid for inode in occupants.held(pid))
-        return cls(held, bool(listening or known), bool(control or pid_file))
+        return cls(known, held, bool(listening or known), bool(control or pid_file))
 
 
 def _listening(endpoint: Address, unix: dict[bytes, set[int]]) -> set[int]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import selectors
 import socket
 import time
@@ -23,7 +22,8 @@ from typing import Any
 
 from apid.errors import BindError
 from apid.loggers import logger
-from apid.posix import sockets
+from apid.posix import socketfile
+from apid.posix.socketfile import SocketFile
 
 LOG = logger(__name__)
 
@@ -98,36 +98,35 @@ class Control:
     """The listening socket and its clients.
 
     Args:
-        path: where it listens; empty: nowhere, it has clients only. server, file: carried over by an upgrade; without them it is
-            bound here.
+        path: where it listens; empty: nowhere, it has clients only.
+        carried: socket and file, carried over by an upgrade; without them it is bound here.
 
     Raises:
         BindError: the path cannot be bound.
     """
 
-    def __init__(self, path: str, server: socket.socket | None = None, file: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: str, carried: tuple[socket.socket, SocketFile] | None = None) -> None:
         self.path = path
-        self._pid = os.getpid()
         self._clients: dict[int, Client] = {}
         self._next = 1
         self._paused_until = 0.0
-        self.server: socket.socket | None = server or (self._listen(path) if path else None)
+        self.server: socket.socket | None = None
         """None: it listens no more, and only the clients that it has get their answers."""
-        self.file = file or sockets.file_of(path)
+        self.file: SocketFile | None = None
+        """While it listens."""
+        if path:
+            self.server, self.file = carried or self._listen(path)
 
     @staticmethod
-    def _listen(path: str) -> socket.socket:
-        before = os.umask(0o177)  # 0600 from the first moment, not by a later chmod
+    def _listen(path: str) -> tuple[socket.socket, SocketFile]:
         try:
-            return sockets.listening_at(path, QUEUE)
+            return socketfile.listen(path, QUEUE, 0o177)  # 0600 from the first moment, not by a later chmod
         except OSError as error:
             raise BindError(f"option control_socket: cannot listen on {path}: {error.strerror or error}") from error
-        finally:
-            os.umask(before)
 
     def is_at(self, path: str) -> bool:
         """Whether it listens, and who connects to `path` reaches it: the file is neither removed nor replaced."""
-        return self.server is not None and self.file is not None and sockets.file_of(path) == self.file
+        return self.file is not None and self.file.is_at(path)
 
     # ---- connections ----
 
@@ -272,11 +271,11 @@ class Control:
             self._next = old._next
 
     def stop_listening(self) -> None:
-        """Remove the file, if it is still this socket's, and close; who waits in the queue becomes a client, and clients stay."""
+        """Remove the files, if they are still its own, and close; who waits in the queue becomes a client, and clients stay."""
         if self.server is None:
             return
         try:
-            self._unlink()
+            self._remove()
             with contextlib.suppress(OSError):
                 while True:
                     self.adopt(self._next, self.server.accept()[0])
@@ -285,9 +284,9 @@ class Control:
             self.server = None
 
     def end(self, *, unlink: bool) -> None:
-        """Close everything; `unlink` removes the file too, and sends what can be sent (in a fork that is the parent's to do)."""
+        """Close everything; `unlink` removes the files too, and sends what can be sent (in a fork that is the parent's to do)."""
         if unlink:
-            self._unlink()
+            self._remove()
         for client in self.clients():
             if unlink:
                 self.flush(client)
@@ -296,7 +295,7 @@ class Control:
             self.server.close()
             self.server = None
 
-    def _unlink(self) -> None:
-        if self.is_at(self.path) and os.getpid() == self._pid:  # in a fork it is the parent's
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+    def _remove(self) -> None:
+        file, self.file = self.file, None
+        if file is not None:
+            file.remove()

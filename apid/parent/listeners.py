@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import os
 import socket
 from collections.abc import Iterable
 
@@ -23,6 +22,7 @@ from apid.conf.settings import Address, Daemon, Listener, Settings
 from apid.errors import BindError
 from apid.loggers import logger
 from apid.posix import accept_queue, sockets
+from apid.posix.socketfile import SocketFile
 
 LOG = logger(__name__)
 
@@ -43,20 +43,25 @@ def serving(settings: Settings, places: Places) -> Settings:
 
 @dataclasses.dataclass(slots=True)
 class Bound:
-    """One socket. Of a UNIX socket that was bound here also the path, and which file that made (`sockets.file_of`)."""
+    """One socket; `file` of a UNIX socket that was bound here."""
 
     sock: socket.socket
-    path: str = ""
-    file: tuple[int, int] | None = None
+    file: SocketFile | None = None
 
     @property
     def reachable(self) -> bool:
         """Whether a client that looks for it finds it: its file is neither removed nor replaced."""
-        return not self.path or (self.file is not None and sockets.file_of(self.path) == self.file)
+        return self.file is None or self.file.reachable
 
     def name(self, key: str) -> str:
         """The name for FDNAME=; what was bound again goes by the name of the first one, which a start looks for."""
-        return stored_name(f"unix:{self.path}" if self.path else key)
+        return stored_name(f"unix:{self.file.path}" if self.file else key)
+
+    def end(self, *, keep: bool) -> None:
+        """Close it, and remove its files; `keep`: not the one that clients connect to."""
+        with self.sock:
+            if self.file is not None:
+                self.file.remove(keep=keep)
 
     @property
     def waiting(self) -> bool:
@@ -76,7 +81,6 @@ class Listeners:
         self._bound: dict[str, Bound] = {}
         self._inherited = inherited or {}
         self._kept = kept
-        self._pid = os.getpid()
         self.resolved: dict[str, list[str]] = {}
         """By host name what it last resolved to: a name server that is away does not fail a reload that changes no address."""
 
@@ -160,7 +164,7 @@ class Listeners:
             return self._open(key, endpoint, daemon)
 
     def _bind_unix(self, address: Address, daemon: Daemon) -> list[str]:
-        mine = [key for key, bound in self._bound.items() if bound.path == address.path]
+        mine = [key for key, bound in self._bound.items() if bound.file and bound.file.path == address.path]
         if not mine:
             kept = self._inherited.pop(stored_name(str(address)), None)
             if kept is not None:
@@ -172,8 +176,7 @@ class Listeners:
             if gone:
                 LOG.warning("%s: its file was removed or replaced; binding it again", address)
             key = _unused(str(address), self._bound)
-            sock = self._open(key, address, daemon)
-            self._bound[key] = Bound(sock, address.path, sockets.file_of(address.path))
+            self._bound[key] = Bound(*sockets.bind_unix(address, backlog=daemon.backlog, umask=daemon.umask))
             here = [key]
         return here + [key for key in gone if self._bound[key].waiting]
 
@@ -186,19 +189,21 @@ class Listeners:
             backlog=daemon.backlog,
             tcp_keepidle=daemon.tcp_keepidle,
             inherited=self._inherited,
-            umask=daemon.umask,
         )
 
     @staticmethod
     def _stored(address: Address, sock: socket.socket, daemon: Daemon) -> Bound:
-        sock.setblocking(False)
-        sockets.tune(sock, backlog=daemon.backlog, tcp_keepidle=daemon.tcp_keepidle)
-        file = sockets.file_of(address.path) if address.path else None
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(sock)
+            sock.setblocking(False)
+            sockets.tune(sock, backlog=daemon.backlog, tcp_keepidle=daemon.tcp_keepidle)
+            file = sockets.claim(address) if address.path else None
+            undo.pop_all()
         if file is not None:
             with contextlib.suppress(OSError):  # it was bound with other rights
-                sockets.set_mode(address.path, file, daemon.umask)
+                file.set_mode(daemon.umask)
         LOG.info("%s: adopted from the service manager's store", address)
-        return Bound(sock, address.path, file)
+        return Bound(sock, file)
 
     def leftovers(self) -> list[str]:
         """Close what was handed over and no address wants; returns the names. Nobody would ever answer there."""
@@ -226,8 +231,8 @@ class Listeners:
             bound = self._bound[key]
             if not key.startswith("fd:"):
                 sockets.tune(bound.sock, backlog=daemon.backlog, tcp_keepidle=daemon.tcp_keepidle)
-            if bound.file is not None and bound.reachable:
-                sockets.set_mode(bound.path, bound.file, daemon.umask)
+            if bound.file is not None:
+                bound.file.set_mode(daemon.umask)
 
     def items(self) -> list[tuple[str, Bound]]:
         """Keys and sockets, for an upgrade."""
@@ -251,16 +256,12 @@ class Listeners:
         return gone
 
     def close(self, keys: Iterable[str] | None = None) -> None:
-        """Close sockets (all by default); the file of a UNIX socket goes with it, if it is still this socket's."""
+        """Close sockets (all by default); the files of a UNIX socket go with it, if they are still its own."""
         with contextlib.ExitStack() as each:  # one that cannot be closed keeps no other one open
             for key in list(self._bound) if keys is None else list(keys):
                 bound = self._bound.pop(key, None)
-                if bound is None:
-                    continue
-                each.callback(bound.sock.close)
-                ours = bound.path and os.getpid() == self._pid
-                if ours and bound.reachable and not (self._kept and keys is None):
-                    each.callback(_unlink, bound.path)
+                if bound is not None:
+                    each.callback(bound.end, keep=self._kept and keys is None)
 
     def waiting(self) -> int:
         """How many connections wait for an accept, in all queues; of UNIX sockets one each at most."""
@@ -282,11 +283,6 @@ def _unused(key: str, taken: Iterable[str]) -> str:
 
 def _errno(error: BindError) -> int | None:
     return getattr(error.__cause__, "errno", None)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
 
 
 def stored_name(key: str) -> str:

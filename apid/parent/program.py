@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Of the document that an upgrade hands over; the new program is asked beforehand whether it reads it."""
 
 ROOM = 16

@@ -24,11 +24,9 @@ class Holdings:
     pid_file: PidFile | None = None
 
     def in_child(self) -> None:
-        """Close the descriptors in a fresh child; the files are the parent's."""
+        """Close the control socket in a fresh child; its files are the parent's. A fork closes lock files by itself."""
         if self.control is not None:
             self.control.end(unlink=False)
-        if self.pid_file is not None:
-            self.pid_file.close()
 
     def end(self) -> None:
         """Close everything and remove the files; a failure of one does not keep the other."""

@@ -23,8 +23,10 @@ from apid.parent.effects import Effects
 from apid.parent.listeners import Bound, Listeners, Places
 from apid.parent.plan import Plan
 from apid.parent.state import State
-from apid.posix import processes
+from apid.posix import processes, socketfile
+from apid.posix.lockfile import LockFile
 from apid.posix.pidfile import PidFile
+from apid.posix.socketfile import SocketFile
 from apid.scoreboard import Scoreboard
 
 LOG = logger("apid.parent")
@@ -41,7 +43,7 @@ def become(state: State, effects: Effects) -> str:
         "version": program.STATE_VERSION,
         "pid": os.getpid(),
         "state": handover.pack(state),
-        "listeners": {key: [one.sock.fileno(), one.path, one.file] for key, one in effects.listeners.items()},
+        "listeners": {key: [one.sock.fileno(), _packed(one.file)] for key, one in effects.listeners.items()},
         "resolved": effects.listeners.resolved,
         "channels": {str(pid): sock.fileno() for pid, sock in effects.channels.items()},
         "stacks": {str(pid): fd for pid, fd in effects.stacks.items().items()},
@@ -50,7 +52,7 @@ def become(state: State, effects: Effects) -> str:
         "board": effects.board.fd,
         "control": None
         if control is None or control.server is None
-        else [control.server.fileno(), control.path, control.file],
+        else [control.server.fileno(), _packed(control.file)],
         "clients": {
             str(client.number): [client.sock.fileno(), client.pending, _text(client.received), _text(client.unsent)]
             for client in clients
@@ -60,6 +62,8 @@ def become(state: State, effects: Effects) -> str:
     keep = [effects.board.fd, *document["channels"].values(), *document["stacks"].values()]
     keep += [fileno for kind in ("listeners", "clients") for fileno, *_ in document[kind].values()]
     keep += [document[kind][0] for kind in ("control", "pid_file") if document[kind]]
+    files = [*(one.file for _, one in effects.listeners.items()), control and control.file]
+    keep += [file.lock.fd for file in files if file and file.lock]
     with os.fdopen(os.memfd_create("apid-state", os.MFD_CLOEXEC), "wb") as file:
         file.write(json.dumps(document).encode())
         file.flush()
@@ -86,9 +90,9 @@ class Inheritance:
         """The listening sockets; `kept`: as of `Listeners`."""
         listeners = Listeners(kept=kept)
         listeners.resolved = self.document["resolved"]
-        for key, (fd, path, file) in self.document["listeners"].items():
+        for key, (fd, file) in self.document["listeners"].items():
             try:
-                listeners.adopt(key, Bound(_socket(fd), path, _pair(file)))
+                listeners.adopt(key, Bound(_socket(fd), _unpacked(*file) if file else None))
             except Exception:  # the next generation binds it again
                 LOG.exception("the listening socket %s could not be taken over", key)
         return listeners
@@ -134,8 +138,8 @@ class Inheritance:
     def _give_control(self, effects: Effects) -> None:
         listening, clients = self.document["control"], self.document["clients"]
         if listening:
-            fd, path, file = listening
-            control = Control(path, _socket(fd), _pair(file))
+            fd, packed = listening
+            control = Control(packed[0], (_socket(fd), _unpacked(*packed)))
         elif clients:
             control = Control("")  # it listens no more, but owes them answers
         else:
@@ -184,8 +188,19 @@ def _bytes(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _pair(file: list[int] | None) -> tuple[int, int] | None:
-    return None if file is None else (file[0], file[1])
+def _packed(file: SocketFile | None) -> list[Any] | None:
+    return [file.path, file.file, file.lock and file.lock.fd] if file else None
+
+
+def _unpacked(path: str, file: list[int] | None, fd: int | None) -> SocketFile:
+    lock = None
+    try:
+        if fd is not None:
+            os.set_inheritable(fd, False)
+            lock = LockFile.take(path + socketfile.SUFFIX, fd)
+    except Exception:  # it is locked as long as this process lives
+        LOG.exception("the lock file of %s could not be taken over", path)
+    return SocketFile(path, (file[0], file[1]) if file else None, lock)
 
 
 def _socket(fd: int) -> socket.socket:

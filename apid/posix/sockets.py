@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import encodings.idna  # noqa: F401 - getaddrinfo encodes names with it, and the parent imports nothing once it serves
 import errno
-import os
 import socket
-import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apid.errors import BindError
-from apid.posix import occupants
+from apid.posix import occupants, socketfile
+from apid.posix.socketfile import SocketFile
 
 if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.settings import Address
@@ -35,9 +32,8 @@ def bind(
     backlog: int,
     tcp_keepidle: int,
     inherited: dict[str, socket.socket],
-    umask: int | None = None,
 ) -> socket.socket:
-    """Return a socket that listens on `address`, non-blocking and close-on-exec.
+    """Return a socket that listens on `address` (tcp or fd), non-blocking and close-on-exec.
 
     Options that accepted sockets inherit on Linux are set here once: TCP_NODELAY (an answer in two writes must not wait for
     an acknowledgement, RFC 896), SO_KEEPALIVE and TCP_KEEPIDLE.
@@ -47,9 +43,19 @@ def bind(
     """
     if address.kind == "fd":
         return _adopt(address, inherited)
-    if address.kind == "unix":
-        return _bind_unix(address, backlog, umask)
     return _bind_tcp(address, backlog, tcp_keepidle)
+
+
+def bind_unix(address: Address, *, backlog: int, umask: int | None) -> tuple[socket.socket, SocketFile]:
+    """Return a socket that listens at the path of `address`, as `socketfile.listen`.
+
+    Raises:
+        BindError: with the address and the cause.
+    """
+    try:
+        return socketfile.listen(address.path, backlog, umask)
+    except OSError as error:
+        raise BindError(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
 def _adopt(address: Address, inherited: dict[str, socket.socket]) -> socket.socket:
@@ -73,22 +79,21 @@ def probe(address: Address) -> None:
     if address.kind == "tcp":
         _bound_tcp(address).close()
         return
-    obstacle = _obstacle(address.path)
+    obstacle = socketfile.obstacle(address.path)
     if obstacle is not None:
         raise BindError(f"cannot listen on {address}: {obstacle.strerror}") from obstacle
 
 
-def _obstacle(path: str) -> OSError | None:
-    directory = Path(path).parent
-    if file_of(path) is None and os.path.lexists(path):
-        return OSError(errno.EEXIST, "the path exists and is not a socket")
-    if file_of(path) is not None and occupants.of_unix(path):
-        return OSError(errno.EADDRINUSE, "another process listens there")
-    if not directory.is_dir():
-        return OSError(errno.ENOENT, f"there is no directory {directory}")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        return OSError(errno.EACCES, f"the directory {directory} cannot be written")
-    return None
+def claim(address: Address) -> SocketFile:
+    """Lock the path of a UNIX socket that was handed over listening, as `SocketFile.claim`.
+
+    Raises:
+        BindError: another process has locked it.
+    """
+    try:
+        return SocketFile.claim(address.path)
+    except OSError as error:
+        raise BindError(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
 def _bind_tcp(address: Address, backlog: int, tcp_keepidle: int) -> socket.socket:
@@ -161,93 +166,6 @@ def _lookup(address: Address) -> list[tuple[int, int, int, str, tuple[str, int]]
     except (OSError, UnicodeError) as error:
         raise BindError(f"cannot listen on {address}: {address.host!r} is no address ({error})") from error
     return found  # type: ignore[return-value]  # of AF_INET and AF_INET6 only: targets begin with host and port
-
-
-def _bind_unix(address: Address, backlog: int, umask: int | None) -> socket.socket:
-    before = os.umask(umask) if umask is not None else None  # unix(7): who may write to the file may connect
-    try:
-        return listening_at(address.path, backlog)
-    except OSError as error:
-        raise BindError(f"cannot listen on {address}: {_explain(error)}") from error
-    finally:
-        if before is not None:
-            os.umask(before)
-
-
-def listening_at(path: str, backlog: int) -> socket.socket:
-    """Return a non-blocking UNIX socket that listens at `path`; a stale file there is replaced.
-
-    Raises:
-        OSError: neither socket nor file is left.
-    """
-    with contextlib.ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        remove_stale(path)
-        sock.bind(path)
-        undo.callback(os.unlink, path)
-        sock.listen(backlog)
-        sock.setblocking(False)
-        undo.pop_all()
-    return sock
-
-
-def file_of(path: str) -> tuple[int, int] | None:
-    """Return (device, inode) of the socket file at `path`; None: there is none.
-
-    The number is not given to another file while a socket that was bound there is open: the socket keeps its inode.
-    """
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
-
-
-def set_mode(path: str, file: tuple[int, int], umask: int | None) -> None:
-    """Give the socket file at `path` the mode that bind(2) would give it; not if another file lies there.
-
-    Args:
-        path: where it was bound.
-        file: what `file_of` said then.
-        umask: None: that of this process.
-    """
-    if umask is None:
-        umask = os.umask(0o077)
-        os.umask(umask)
-    with contextlib.suppress(FileNotFoundError):
-        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if file == ((found := os.fstat(fd)).st_dev, found.st_ino):
-                Path(f"/proc/self/fd/{fd}").chmod(
-                    0o777 & ~umask
-                )  # by path it would follow links; fchmod(2) takes no O_PATH
-        finally:
-            os.close(fd)
-
-
-def remove_stale(path: str) -> None:
-    """Unlink a socket file that no process listens on any more (left by a kill -9); leave a live one and other files alone.
-
-    Raises:
-        OSError: EADDRINUSE when someone listens there, EEXIST when the path is something else than a socket.
-    """
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, "the path exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        except (TimeoutError, BlockingIOError):
-            pass  # its queue is full: it lives
-    raise OSError(errno.EADDRINUSE, "another process listens there")
 
 
 def _explain(error: OSError) -> str:

@@ -182,9 +182,9 @@ def lasting(pid: int) -> collections.Counter[str]:
     for _ in range(20):
         time.sleep(0.05)  # longer in all than a control connection lives
         common = dict(common.items() & processes.descriptors(pid).items())
-    # The descriptor of a pid file has the name under which the file was made, if it was then linked and not renamed.
-    names = (re.sub(r"\d+", "N", name) for name in common.values())
-    return collections.Counter(re.sub(r"(/pid-N)\.N \(deleted\)", r"\1", name) for name in names)
+    # The descriptor of a lock file has the name under which the file was made, if it was then linked and not renamed.
+    names = (re.sub(r"/(\.apid-\w+ \(deleted\)|pid-\d+|[\w.-]+\.lock)$", "/LOCK", name) for name in common.values())
+    return collections.Counter(re.sub(r"\d+", "N", name) for name in names)
 
 
 def records(text: str) -> list[str]:

@@ -298,7 +298,8 @@ class World:
             text = path.read_text(encoding="ascii").strip() if path.exists() else "(missing)"
             if text != str(self.daemon.pid):
                 raise Broken(f"the pid file {path.name} holds {text!r}, not {self.daemon.pid}")
-        left = [one.name for one in self.files.directory.glob("control-*") if one.name != self.applied.control_socket]
+        wanted = (self.applied.control_socket, f"{self.applied.control_socket}.lock")
+        left = [one.name for one in self.files.directory.glob("control-*") if one.name not in wanted]
         if left:
             raise Broken(f"control sockets were left: {left}")
 
@@ -327,9 +328,9 @@ class World:
                 raise Broken(f"nobody lives, and {listener} accepts connections")
 
     def nothing_left(self) -> None:
-        """After a stop: no socket file, no pid file, no process, no port."""
+        """After a stop: no socket file, no lock file, no pid file, no process, no port."""
         self.bury()
-        patterns = ("control-*", "pid-*", "local.sock")
+        patterns = ("control-*", "pid-*", "local.sock*", ".apid-*")
         left = sorted(path.name for pattern in patterns for path in self.files.directory.glob(pattern))
         if left:
             raise Broken(f"a stop left {left}")

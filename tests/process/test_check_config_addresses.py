@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from apid.posix.lockfile import LockFile
 from tests.support.apps import pipeline
 from tests.support.client import get
 from tests.support.daemon import PROGRAM
@@ -115,3 +116,17 @@ def test_another_daemon_there_is_trouble(daemon):
     assert f"by process {other.pid} (apid: parent" in told
     assert f"{one.config}:2: [DEFAULT] bind_port: " in told
     assert other.stop() == 0
+
+
+def test_a_path_that_another_daemon_is_about_to_take_is_trouble(daemon, tmp_path):
+    """It holds the lock and does not listen yet; the check itself locks nothing."""
+    path = tmp_path / "api.sock"
+    lock = LockFile(f"{path}.lock")
+    one = daemon(paste=pipeline("hello"), bind=f"unix:{path}")
+    code, _, told = check(one)
+    assert code == 2
+    assert f"another daemon has it: process {os.getpid()} holds {path}.lock" in told
+    lock.remove()
+    assert check(one)[0] == 0
+    assert not path.exists()
+    assert not pathlib.Path(f"{path}.lock").exists()

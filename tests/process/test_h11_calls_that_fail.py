@@ -31,7 +31,7 @@ def test_h11_calls_that_fail(scenario, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(6))
 @pytest.mark.parametrize("scenario", ["start", "reload", "upgrade"])
 def test_h11_every_call_fails(scenario, part, tmp_path):
-    every_call_fails(scenario, part, 4, tmp_path)
+    every_call_fails(scenario, part, 6, tmp_path)

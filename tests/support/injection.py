@@ -47,7 +47,19 @@ assert [errno.EACCES, errno.EMFILE, errno.ENOSPC, errno.ELOOP, errno.EINTR] == [
 CALLS = [
     *(
         (os, name)
-        for name in ("open", "stat", "lstat", "fstat", "unlink", "kill", "fork", "memfd_create", "pread", "dup2")
+        for name in (
+            "open",
+            "stat",
+            "lstat",
+            "fstat",
+            "link",
+            "unlink",
+            "kill",
+            "fork",
+            "memfd_create",
+            "pread",
+            "dup2",
+        )
     ),
     *((os, name) for name in ("replace", "fchown", "execve", "set_inheritable", "waitpid", "listdir", "scandir")),
     *((socket.socket, name) for name in ("__init__", "bind", "listen", "connect", "sendmsg", "getsockname")),
@@ -182,7 +194,9 @@ class World:
 
     def made(self) -> list[str]:
         """The names of all files that a daemon makes and removes."""
-        return [path.name for path in self.directory.iterdir() if path.name.startswith(("app-", "pid-", "ctl-"))]
+        return [
+            path.name for path in self.directory.iterdir() if path.name.startswith(("app-", "pid-", "ctl-", ".apid-"))
+        ]
 
     @property
     def state(self):
@@ -249,7 +263,9 @@ def descriptors() -> Counter:
     for link in pathlib.Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             target = str(link.readlink())
-            kinds[target.partition(":[")[0].partition("/log-")[0].partition("/pid-")[0].partition("/fd")[0]] += 1
+            for mark in (":[", "/log-", "/.apid-", "/fd"):
+                target = target.partition(mark)[0]
+            kinds[target] += 1
     return kinds
 
 

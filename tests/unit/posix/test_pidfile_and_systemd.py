@@ -12,7 +12,8 @@ import pytest
 
 from apid.errors import ConfigError
 from apid.posix import processes, systemd
-from apid.posix.pidfile import PidFile, holder
+from apid.posix.lockfile import holder
+from apid.posix.pidfile import PidFile
 
 
 def test_a_pid_file_holds_the_pid_and_goes_with_it(tmp_path):
@@ -40,7 +41,6 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     dear, path = tmp_path / "dear", tmp_path / "pid"
     dear.write_text("dear")
     path.symlink_to(dear)
-    (tmp_path / f"pid.{os.getpid()}").symlink_to(dear)
     one = PidFile(str(path))
     assert path.read_text() == f"{os.getpid()}\n"
     assert not path.is_symlink()
@@ -60,7 +60,8 @@ def test_what_is_no_file_is_named_and_left(tmp_path, kind):
 
 HOLD = """
 import os, sys
-from apid.posix.pidfile import PidFile, holder
+from apid.posix.lockfile import holder
+from apid.posix.pidfile import PidFile
 one = PidFile(sys.argv[1])
 if sys.argv[2] == "leaves a child":
     if os.fork():
@@ -68,7 +69,7 @@ if sys.argv[2] == "leaves a child":
     sys.stdout.close()
 elif sys.argv[2] == "execs":
     os.set_inheritable(one.fd, True)
-    code = "import sys; from apid.posix.pidfile import PidFile, holder; PidFile(sys.argv[1], int(sys.argv[2])); print(); input()"
+    code = "import sys; from apid.posix.pidfile import PidFile; PidFile(sys.argv[1], int(sys.argv[2])); print(); input()"
     os.execv(sys.executable, [sys.executable, "-c", code, sys.argv[1], str(one.fd)])
 print(flush=True)
 input()

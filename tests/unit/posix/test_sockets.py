@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -11,11 +12,20 @@ import pytest
 from apid.conf.settings import Address, Daemon, Http, Listener, Log, Paste, Settings
 from apid.errors import BindError
 from apid.parent.listeners import Listeners, keys_of, serving, stored_name
-from apid.posix import accept_queue, sockets
+from apid.posix import accept_queue, processes, sockets
 
 
 def bind(address, inherited=None):
     return sockets.bind(address, backlog=16, tcp_keepidle=600, inherited=inherited if inherited is not None else {})
+
+
+@contextlib.contextmanager
+def bound(path):
+    """A socket that listens at `path`; it is closed and its files stay, as after a kill -9."""
+    sock, file = sockets.bind_unix(unix(path), backlog=16, umask=None)
+    with sock:
+        yield sock
+    file.lock.close()
 
 
 def tcp(host="127.0.0.1", port=0):
@@ -83,12 +93,13 @@ def unix(path):
 
 def test_a_stale_file_is_replaced_and_a_live_one_is_not(tmp_path):
     path = tmp_path / "sock"
-    bind(unix(path)).close()
+    with bound(path):
+        pass
     assert path.exists()
-    with bind(unix(path)) as live:
+    with bound(path) as live:
         assert sockets.spell(live) == f"unix:{path}"
         with pytest.raises(BindError, match="another process listens there"):
-            bind(unix(path))
+            sockets.bind_unix(unix(path), backlog=16, umask=None)
         assert path.exists()
 
 
@@ -108,7 +119,8 @@ def test_a_live_one_with_a_full_queue_is_still_alive(tmp_path):
                 except BlockingIOError:
                     break
             with pytest.raises(BindError, match="another process listens there"):
-                bind(unix(path))
+                sockets.bind_unix(unix(path), backlog=16, umask=None)
+            assert not (tmp_path / "sock.lock").exists()
         finally:
             for one in waiting:
                 one.close()
@@ -118,15 +130,17 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
     path = tmp_path / "data"
     path.write_text("dear")
     with pytest.raises(BindError, match="exists and is not a socket"):
-        bind(unix(path))
+        sockets.bind_unix(unix(path), backlog=16, umask=None)
     assert path.read_text() == "dear"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_directory_that_is_not_there_and_a_path_too_long(tmp_path):
     with pytest.raises(BindError, match="No such file or directory"):
-        bind(unix(tmp_path / "none" / "sock"))
-    with pytest.raises(BindError, match="cannot listen on unix:"):
-        bind(unix(tmp_path / ("x" * 200)))
+        sockets.bind_unix(unix(tmp_path / "none" / "sock"), backlog=16, umask=None)
+    with pytest.raises(BindError, match=r"cannot listen on unix:.*path too long"):
+        sockets.bind_unix(unix(tmp_path / ("x" * 200)), backlog=16, umask=None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_handed_over_socket_is_adopted_by_its_name():
@@ -305,7 +319,7 @@ def test_a_file_that_another_daemon_has_taken_is_left_to_it(listeners, tmp_path)
     wanted = settings(main=[unix(tmp_path / "a")])
     listeners.bind(wanted)
     (tmp_path / "a").unlink()
-    with bind(unix(tmp_path / "a")) as other:
+    with bound(tmp_path / "a") as other:
         with pytest.raises(BindError, match="another process listens there"):
             listeners.bind(wanted)
         listeners.close()
@@ -330,21 +344,37 @@ def test_a_configuration_changes_sockets_that_are_bound_already(listeners, tmp_p
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o777 & ~mask
 
 
-@pytest.mark.parametrize("planted", ["link", "file", "nothing"])
-def test_the_mode_of_what_lies_there_instead_is_left_alone(tmp_path, planted):
-    path, dear = tmp_path / "a", tmp_path / "dear"
-    dear.write_text("")
-    dear.chmod(0o600)
-    with bind(unix(path)):
-        file = sockets.file_of(str(path))
-        path.unlink()
-        if planted == "link":
-            path.symlink_to(dear)
-        elif planted == "file":
-            dear.rename(path)
-            dear = path
-        sockets.set_mode(str(path), file, 0)
-    assert stat.S_IMODE(dear.stat().st_mode) == 0o600
+def test_what_the_service_manager_has_kept_is_locked_while_it_is_used(tmp_path):
+    """At a restart its file stays; the lock goes with the process and comes back with the next one."""
+    path = tmp_path / "a"
+    wanted, name = settings(main=[unix(path)]), stored_name(f"unix:{path}")
+    first = Listeners(kept=True)
+    first.bind(wanted)
+    ((_, sock),) = first.stored()
+    kept = sock.dup()
+    first.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+    def child():
+        second = Listeners({name: kept}, kept=True)
+        second.bind(wanted)
+        os.write(told, b"x")
+        os.read(end, 1)
+        second.close()
+        os._exit(0)
+
+    (ready, told), (end, over) = os.pipe(), os.pipe()
+    pid = processes.fork(child)
+    os.read(ready, 1)
+    third = Listeners({name: kept}, kept=True)
+    with pytest.raises(BindError, match=f"another daemon has it: process {pid} holds {path}.lock"):
+        third.bind(wanted)
+    assert kept.fileno() < 0, "what cannot be used is closed"
+    os.write(over, b"x")
+    assert processes.wait(pid) == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    for fd in (ready, told, end, over):
+        os.close(fd)
 
 
 def test_a_stored_name_is_one_that_systemd_takes():
