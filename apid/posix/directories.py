@@ -1,0 +1,156 @@
+"""Directories that a privileged process may use: nobody else can exchange a component of the path between two steps.
+
+Theory of operation. A path is a sequence of lookups, and whoever may write to a directory decides what the next lookup finds. A
+root process that creates, renames or unlinks by such a path does so wherever another user leads it. Therefore the path is walked
+descriptor by descriptor, and each directory must be one whose entries only trusted users can exchange. Trusted are root, the
+user of this process, and the owner of `/`, who can replace every path (in a user namespace that may be the overflow user
+of the kernel). A process without privileges is checked by the kernel at each lookup: for it, the path is opened as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+
+MOST_LINKS = 40
+"""Symbolic links in one path, the limit of the kernel (ELOOP of open(2))."""
+
+_CAP_DAC_OVERRIDE = 1 << 1
+"""The capability to write to files and directories of other users (capabilities(7))."""
+
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def privileged() -> bool:
+    """Return whether this process is root, or has the capability to write in spite of permissions."""
+    if os.geteuid() == 0:
+        return True
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) & _CAP_DAC_OVERRIDE)
+    return False
+
+
+def open_directory(path: str, *, exclusive: bool = False) -> int:
+    """Return a descriptor (O_PATH, close-on-exec) of the directory `path`.
+
+    In a privileged process, all directories above the last one must be safe: owned by a trusted user and not writable by others.
+    A sticky one (/tmp) may be writable if the entry that is looked up has a trusted owner. Symbolic links are followed under
+    the same conditions.
+
+    Args:
+        path: absolute.
+        exclusive: the last directory must be safe too: only trusted users may create, rename or remove its entries. A caller that
+            does not ask for it must expect any entry there, and follow none.
+
+    Raises:
+        OSError: there is no such directory; EPERM: another user could exchange a component. `strerror` names the directory.
+    """
+    if not privileged():
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open("/", _LOOK)
+    with contextlib.ExitStack() as undo:
+        walk = _Walk(root, {0, os.geteuid(), os.fstat(root).st_uid})
+        undo.callback(walk.close)
+        walk.follow(path)
+        if exclusive:
+            walk.check(None)
+        undo.pop_all()
+    return walk.fd
+
+
+class _Walk:
+    """A walk from `/`; `fd` is the directory that it has reached.
+
+    Args:
+        root: descriptor of `/`, owned from here on.
+        trusted: the users who may exchange entries.
+    """
+
+    def __init__(self, root: int, trusted: set[int]) -> None:
+        self.fd = root
+        self._trusted = trusted
+        self._names: list[str] = []
+        self._links = 0
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def follow(self, path: str) -> None:
+        """Walk on to `path`."""
+        todo = path.split("/")[::-1]
+        if path.startswith("/"):
+            self._restart()
+        while todo:
+            name = todo.pop()
+            if name not in ("", "."):
+                todo += self._step(name).split("/")[::-1]
+
+    def _restart(self) -> None:
+        root = os.open("/", _LOOK)
+        os.close(self.fd)
+        self.fd, self._names = root, []
+
+    def _step(self, name: str) -> str:
+        """Enter a directory; of a link, return what it stands for instead, after a restart if that is absolute."""
+        try:
+            there = os.open(name, _LOOK, dir_fd=self.fd)
+        except OSError as error:
+            raise OSError(error.errno, f"{self._spell(name)}: {error.strerror}") from error
+        try:
+            found = os.fstat(there)
+            self.check(found.st_uid)
+            if stat.S_ISLNK(found.st_mode):
+                return self._read(name, there, found)
+            if not stat.S_ISDIR(found.st_mode):
+                raise OSError(errno.ENOTDIR, f"{self._spell(name)} is not a directory")
+            self.fd, there = there, self.fd
+        finally:
+            os.close(there)
+        if name != "..":
+            self._names.append(name)
+        elif self._names:
+            self._names.pop()
+        return ""
+
+    def _read(self, name: str, link: int, found: os.stat_result) -> str:
+        self._links += 1
+        if self._links > MOST_LINKS:
+            raise OSError(errno.ELOOP, f"{self._spell(name)}: {os.strerror(errno.ELOOP)}")
+        if (
+            found.st_uid not in self._trusted or found.st_nlink > 1
+        ):  # with a second name it may have been put here by others
+            why = "has several names" if found.st_uid in self._trusted else f"belongs to user {found.st_uid}"
+            text = f"the symbolic link {self._spell(name)} {why}, and a privileged process must not follow it"
+            raise OSError(errno.EPERM, text)
+        target = os.readlink("", dir_fd=link)
+        if target.startswith("/"):
+            self._restart()
+        return target
+
+    def check(self, owner: int | None) -> None:
+        """Raise OSError (EPERM) unless only trusted users can exchange the entry of `owner` in the directory reached.
+
+        None: they must be the only ones who can make and exchange any entry.
+        """
+        found = os.fstat(self.fd)
+        if found.st_uid not in self._trusted:
+            raise self._unsafe(f"belongs to user {found.st_uid}")
+        by_group = bool(found.st_mode & stat.S_IWGRP) and found.st_gid != 0
+        by_others = bool(found.st_mode & stat.S_IWOTH)
+        if not by_group and not by_others:
+            return
+        if owner in self._trusted and found.st_mode & stat.S_ISVTX:
+            return
+        raise self._unsafe("is writable by everybody" if by_others else f"is writable by group {found.st_gid}")
+
+    def _unsafe(self, why: str) -> OSError:
+        text = f"the directory {self._spell()} {why}, and a privileged process must not be led elsewhere by other users"
+        return OSError(errno.EPERM, text)
+
+    def _spell(self, name: str = "") -> str:
+        return "/" + "/".join([*self._names, *([name] if name else [])])
