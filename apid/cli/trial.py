@@ -12,6 +12,7 @@ from apid.cli import addresses
 from apid.cli import check as rendering
 from apid.conf.settings import Settings
 from apid.errors import ConfigError, ExitCode, PipelineError
+from apid.parent import ownlog
 from apid.posix import processes
 from apid.scoreboard import Scoreboard
 
@@ -36,6 +37,7 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
 
 
 def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
+    ownlog.reserve(settings)  # as a start does: the child may not be able to open it
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     board = Scoreboard.create()
     ticket = channel.Ticket(0, 1, settings, {}, theirs, board, board.row(0), trial=True)

@@ -107,6 +107,8 @@ class Log:
     use_json: bool = False
     use_journal: bool = False
     log_config_append: str | None = None
+    log_config: str = ""
+    """What the file log_config_append held: workers need not be able to read it."""
 
 
 MOST_WORKERS = 200

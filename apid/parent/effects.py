@@ -302,8 +302,10 @@ class Effects:
             settings = self._load()
             if settings.daemon.workers == 0:
                 raise ConfigError("option workers: 0 (inline) is for a start, not for a reload")
+            ownlog.reserve(settings)
             self._reserved[generation] = Reservation.take(settings, self.listeners, self.holdings)
         except ApidError as error:
+            log.release()
             return events.Failed(generation, str(error), exit_code=error.exit_code)
         self.settings[generation] = settings
         self.places[generation] = self._reserved[generation].places
@@ -312,6 +314,7 @@ class Effects:
     def _discard(self, generation: int) -> None:
         self.settings.pop(generation, None)
         self.places.pop(generation, None)
+        log.release()
         reserved = self._reserved.pop(generation, None)
         if reserved is not None:
             reserved.release(self.listeners)

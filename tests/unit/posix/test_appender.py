@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from apid.conf.identity import User
 from apid.posix import appender
 from apid.posix.appender import Appender
 
@@ -253,7 +254,7 @@ def test_a_file_that_cannot_be_reopened_leaves_the_old_one_in_use(path, opened, 
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "fchown", lambda *_: None)
-    out = opened(path, owner=(0, 0))
+    out = opened(path, user=User(0, 0, None))
     assert out.append([b"one\n"]) == 0
     Path(path).rename(path + ".1")
     monkeypatch.setattr(os, "fchown", refuse)
