@@ -47,8 +47,8 @@ def install(text: str, path: str, user: User | None) -> None:
 def guard(handlers: Iterable[logging.Handler], user: User | None) -> None:
     """Have handlers that `install` made act as `user` from now on, and open their files with care where this process is root.
 
-    What they raise is logging's to report on the standard error: a log line never breaks its caller. (WatchedFileHandler lets
-    through that it cannot open its file.)
+    What they raise is logging's to report on the standard error: a log line never breaks its caller. (The one that watches its
+    file lets through that it cannot open it.)
     """
     for handler in handlers:
         if isinstance(handler, logging.FileHandler) and os.geteuid() == 0:

@@ -12,7 +12,7 @@ from apid.cli import addresses
 from apid.cli import check as rendering
 from apid.conf.settings import Settings
 from apid.errors import ConfigError, ExitCode, PipelineError
-from apid.parent import ownlog
+from apid.parent import foundations, ownlog
 from apid.posix import processes
 from apid.scoreboard import Scoreboard
 
@@ -32,7 +32,7 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
     message = _try(settings)
     if isinstance(message, channel.BootFailed):
         raise PipelineError(message.reason if not message.detail else f"{message.reason}\n{message.detail.rstrip()}")
-    print(rendering.render(settings, message.report, found.notes))  # noqa: T201 - its output
+    print(rendering.render(settings, message.report, found.notes + foundations.findings(settings)))  # noqa: T201 - its output
     return ExitCode.OK
 
 

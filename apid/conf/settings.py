@@ -150,3 +150,5 @@ class Settings:
     """(`group.option` or `option`, value as text with secrets masked, where it comes from), for --check-config."""
     database: str = dataclasses.field(default="", repr=False)
     """[database] connection, which workers put into the environment; may hold a password."""
+    directories: tuple[str, ...] = ()
+    """Those of --config-dir."""

@@ -19,7 +19,7 @@ from apid import channel, log
 from apid.conf.settings import Daemon, Settings
 from apid.errors import ApidError, BindError, ConfigError
 from apid.loggers import logger
-from apid.parent import events, faults, ownlog, program
+from apid.parent import events, faults, foundations, ownlog, program
 from apid.parent.events import Action, Cause, Event
 from apid.parent.exposures import Exposures
 from apid.parent.listeners import Listeners, Places, keys_of
@@ -83,6 +83,9 @@ class Effects:
         """Where each generation listens; an upgrade carries it over, settings are read again."""
         self._reserved: dict[int, Reservation] = {}
         self.exposures = Exposures(self.board, self.rows, self.stacks)
+        self._warned: set[str] = set()
+        if settings is not None:
+            foundations.warn(settings, self._warned)
 
     # ---- the door ----
 
@@ -307,6 +310,7 @@ class Effects:
         except ApidError as error:
             log.release()
             return events.Failed(generation, str(error), exit_code=error.exit_code)
+        foundations.warn(settings, self._warned)
         self.settings[generation] = settings
         self.places[generation] = self._reserved[generation].places
         return events.Prepared(generation, settings.daemon)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import unprivileged
 from tests.support.apps import pipeline
-from tests.support.daemon import PROGRAM, Daemon
+from tests.support.daemon import PROGRAM, TOP, Daemon
 from tests.support.processes import wait_until
 
 USER = 54321
@@ -192,3 +192,24 @@ def test_a_log_in_a_directory_of_roots(apid, tree):
     one.apidctl("dump")
     assert "worker=0 gen=2" in tree.read(second)
     assert one.stop() == 0
+
+
+def test_a_configuration_that_the_workers_user_can_change_is_said_once(apid, tree):
+    log = tree.secrets.parent / "apid.log"
+    one = started(apid(log_file=log, workers=1), tree, log)
+    line = f"{one.directory} (owner {USER}, mode 0755) can be changed by others, and the parent, which is root, "
+    assert line not in tree.read(log)
+    os.chown(one.directory, USER, USER)
+    for _ in range(2):
+        one.apidctl("reload")
+    assert tree.read(log).count(f"WARNING apid.parent pid={one.pid} {line}") == 1
+    checked = subprocess.run(
+        [*unprivileged.prefix(), PROGRAM, "--config-file", one.config, "--check-config"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TOP)},
+        check=True,
+    )
+    assert line in checked.stdout
+    one.apidctl("upgrade")
+    assert tree.read(log).count(f"WARNING apid.parent pid={one.pid} {line}") == 2  # the new program says it, too
