@@ -20,14 +20,12 @@ from apid.conf.settings import Settings
 from apid.loggers import logger
 from apid.parent import program
 from apid.posix import privileges
+from apid.posix.directories import MOST_LINKS
 
 LOG = logger("apid.parent")
 
 Step = tuple[str, os.stat_result]
 """A path, and what lstat(2) says of it."""
-
-MOST_LINKS = 40
-"""Symbolic links in one path, as the kernel has it (path_resolution(7))."""
 
 
 def warn(settings: Settings, said: set[str]) -> None:

@@ -189,7 +189,7 @@ def test_a_root_process_of_root_workers_writes_where_it_is_told_to(logs):
 
 
 def test_a_sticky_directory_is_nobodys(top):
-    """As /tmp, where the kernel's own protection (proc_sys_fs(5)) may be off."""
+    """As /tmp, where the kernel's own protection may be off."""
     shared = top / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
