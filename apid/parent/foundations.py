@@ -66,7 +66,9 @@ def _code() -> Iterator[tuple[str, Iterable[Step]]]:
     for path in program.command_line()[:2]:
         if path.startswith("/"):
             yield f"executes {path}", _way(path)
-    loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    yield f"is set up by {sys.prefix}/pyvenv.cfg", _way(f"{sys.prefix}/pyvenv.cfg")
+    modules = list(sys.modules.values())
+    loaded = [getattr(module, name, None) for module in modules for name in ("__file__", "__cached__")]
     files = [Path(file) for file in loaded if file]
     for path in dict.fromkeys([*map(os.path.abspath, sys.path), *(str(file.parent) for file in files)]):
         yield f"imports code from {path}", _way(path)

@@ -168,8 +168,9 @@ class Appender:
         return (found.st_dev, found.st_ino) == self._identity
 
     def free(self) -> None:
-        """In a forked child: whatever thread had the lock is not here."""
+        """In a forked child: whatever thread had the lock is not here, and what was lost the parent tells."""
         self._mutex = RLock()
+        self.lost = 0
 
     def _open(self) -> int:
         if isinstance(self.target, int):

@@ -38,7 +38,7 @@ def open_to_append(path: str, mode: int, user: User | None = None) -> int:
     Raises:
         OSError: it cannot be opened; `strerror` names the directory or link that is the reason, if one is.
     """
-    if os.geteuid() != 0:
+    if not directories.privileged():
         return _open(path, mode)
     separate = privileges.separate(user)
     if separate:
@@ -61,7 +61,7 @@ def opener(path: str, flags: int) -> int:
         OSError: it cannot be opened; a FIFO without a reader neither.
     """
     flags |= os.O_NONBLOCK | os.O_NOCTTY
-    if os.geteuid() != 0:
+    if not directories.privileged():
         return os.open(path, flags, 0o666)
     place = _place(path, exclusive=False)
     try:

@@ -116,8 +116,17 @@ def test_directories_of_code_and_what_was_loaded(top, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(top / "site" / "not-yet")])
     module = types.ModuleType("module")
     module.__file__ = str(top / "module.py")
+    module.__cached__ = str(top / "__pycache__" / "module.pyc")
+    (top / "__pycache__").mkdir()
+    (top / "__pycache__").chmod(0o777)
+    (top / "venv").mkdir()
+    (top / "venv" / "pyvenv.cfg").write_text("")
+    os.chown(top / "venv" / "pyvenv.cfg", USER, USER)
     monkeypatch.setitem(sys.modules, "module", module)
-    first, second = sorted(findings(top))
+    monkeypatch.setattr(sys, "prefix", str(top / "venv"))
+    cached, first, second, third = sorted(findings(top))
+    assert f"imports code from {top}/__pycache__" in cached
+    assert f"is set up by {top}/venv/pyvenv.cfg" in third
     assert first == (
         f"{top}/module.py (owner root, mode 0666) can be changed by others, "
         f"and the parent, which is root, has imported {top}/module.py{AFTER}"

@@ -364,3 +364,19 @@ def _leads_to(fd, path):
     with contextlib.suppress(OSError):
         return Path(f"/proc/self/fd/{fd}").readlink() == Path(path)
     return False
+
+
+def test_what_was_lost_is_told_by_the_process_that_lost_it(path, opened):
+    """A worker goes on with the appender of its parent."""
+    out = opened(path)
+    with at_most(0):
+        assert out.append([b"one\n"], notice) == 1
+    pid = os.fork()
+    if pid == 0:
+        out.append([b"from the child\n"], notice)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    out.append([b"two\n"], notice)
+    first, second, third = read(path)
+    assert (first, third) == (b"from the child\n", b"two\n")
+    assert second.startswith(b"1 lost: ")
