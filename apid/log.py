@@ -156,6 +156,8 @@ def _handlers(settings: Log, user: User | None, before: Iterable[logging.Handler
         HIERARCHY.reserved = None
     else:  # what a worker inherits it need not be able to open: the directory may be root's
         out = _in_use(target)
+    if out is not None:
+        out.free()
     try:
         out = out or Appender(target, user=user)
     except OSError as error:

@@ -168,9 +168,8 @@ class Appender:
         return (found.st_dev, found.st_ino) == self._identity
 
     def free(self) -> None:
-        """In a forked child: whatever thread had the lock is not here, and what was lost the parent tells."""
+        """Make the lock again: in a forked child, where its holder is not, and after monkey_patch, which has made it green."""
         self._mutex = RLock()
-        self.lost = 0
 
     def _open(self) -> int:
         if isinstance(self.target, int):
@@ -275,6 +274,7 @@ _appenders: weakref.WeakSet[Appender] = weakref.WeakSet()
 def _free_all() -> None:
     for each in _appenders:
         each.free()
+        each.lost = 0  # the parent tells
 
 
 os.register_at_fork(after_in_child=_free_all)
