@@ -49,13 +49,12 @@ def open_directory(path: str, *, exclusive: bool = False) -> int:
             does not ask for it must expect any entry there, and follow none.
 
     Raises:
-        OSError: there is no such directory; EPERM: another user could exchange a component. `strerror` names the directory.
+        OSError: there is no such directory; EPERM: another user could exchange a component, which `strerror` names.
     """
     if not privileged():
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    root = os.open("/", _LOOK)
+    walk = _Walk(os.open("/", _LOOK))
     with contextlib.ExitStack() as undo:
-        walk = _Walk(root, {0, os.geteuid(), os.fstat(root).st_uid})
         undo.callback(walk.close)
         walk.follow(path)
         if exclusive:
@@ -90,9 +89,8 @@ def open_place(path: str, *, exclusive: bool) -> Place:
     Raises:
         OSError: there is no such directory; EPERM: another user could lead the way elsewhere. `strerror` names the place.
     """
-    root = os.open("/", _LOOK)
+    walk = _Walk(os.open("/", _LOOK), refuse=exclusive)
     with contextlib.ExitStack() as undo:
-        walk = _Walk(root, {0, os.geteuid(), os.fstat(root).st_uid}, refuse=exclusive)
         undo.callback(walk.close)
         directory, name = os.path.split(path)
         walk.follow(directory)
@@ -116,15 +114,14 @@ class _Walk:
 
     Args:
         root: descriptor of `/`, owned from here on.
-        trusted: the users who may exchange entries.
         refuse: raise where others can exchange entries; otherwise `shared` says why, and no link is followed from there on.
     """
 
-    def __init__(self, root: int, trusted: set[int], *, refuse: bool = True) -> None:
+    def __init__(self, root: int, *, refuse: bool = True) -> None:
         self.fd = root
         self.shared = ""
-        self._trusted = trusted
         self._refuse = refuse
+        self._trusted = {0, os.geteuid(), os.fstat(root).st_uid}
         self._names: list[str] = []
         self._links = 0
 
@@ -132,10 +129,8 @@ class _Walk:
         os.close(self.fd)
 
     def follow(self, path: str) -> None:
-        """Walk on to `path`."""
+        """Walk on to `path`, from `/` at first."""
         todo = path.split("/")[::-1]
-        if path.startswith("/"):
-            self._restart()
         while todo:
             name = todo.pop()
             if name not in ("", "."):
@@ -148,10 +143,7 @@ class _Walk:
 
     def step(self, name: str) -> str:
         """Enter a directory; of a link, return what it stands for instead, after a restart if that is absolute."""
-        try:
-            there = os.open(name, _LOOK, dir_fd=self.fd)
-        except OSError as error:
-            raise OSError(error.errno, f"{self._spell(name)}: {error.strerror}") from error
+        there = os.open(name, _LOOK, dir_fd=self.fd)
         try:
             found = os.fstat(there)
             self.check(found.st_uid)
