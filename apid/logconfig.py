@@ -1,6 +1,6 @@
 """Handlers of log_config_append: Python's own, which open, rename and remove files whenever they like.
 
-In a parent that is root while its workers are not, they do all of this as the workers' user (apid.posix.privileges): that
+In a parent that is root while its workers are not, they do all of this as the workers' user (apid.posix.acting): that
 user's rights decide where a path may lead. In any process that is root they open files as apid.posix.logfile does, and wait for
 no reader of a FIFO.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from apid.conf.identity import User
-from apid.posix import logfile, privileges
+from apid.posix import acting, logfile
 
 
 def install(text: str, path: str, user: User | None) -> None:
@@ -38,7 +38,7 @@ def install(text: str, path: str, user: User | None) -> None:
     if os.geteuid() == 0:
         logging.FileHandler._open = _open  # type: ignore[method-assign, assignment]  # noqa: SLF001 - until they are made
     try:
-        with privileges.acting_as(user):
+        with acting.acting_as(user):
             logging.config.fileConfig(parser, disable_existing_loggers=False)
     finally:
         logging.FileHandler._open = plain  # type: ignore[method-assign]  # noqa: SLF001 - the application's are its own
@@ -74,7 +74,7 @@ def _handle(
     handler: logging.Handler, handle: Callable[[logging.LogRecord], Any], user: User | None, record: logging.LogRecord
 ) -> None:
     try:
-        with privileges.acting_as(user):
+        with acting.acting_as(user):
             handle(record)
     except Exception:  # noqa: BLE001 - see `guard`
         handler.handleError(record)
@@ -82,5 +82,5 @@ def _handle(
 
 def _open(handler: logging.FileHandler, user: User | None = None) -> IO[str]:
     path, mode = handler.baseFilename, handler.mode
-    with privileges.acting_as(user):
+    with acting.acting_as(user):
         return open(path, mode, encoding=handler.encoding, errors=handler.errors, opener=logfile.opener)

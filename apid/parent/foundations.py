@@ -19,7 +19,7 @@ from apid.conf import identity
 from apid.conf.settings import Settings
 from apid.loggers import logger
 from apid.parent import program
-from apid.posix import privileges
+from apid.posix import acting
 from apid.posix.directories import MOST_LINKS
 
 LOG = logger("apid.parent")
@@ -39,9 +39,9 @@ def warn(settings: Settings, said: set[str]) -> None:
 def findings(settings: Settings) -> list[str]:
     """Return a line for each path that others can change; nothing where this process is not root, or its workers are, too."""
     who = identity.of(settings.daemon.user, settings.daemon.group)
-    if who is None or not privileges.separate(who):
+    if who is None or not acting.separate(who):
         return []
-    groups = set(privileges.groups(who))
+    groups = set(acting.groups(who))
     found: dict[str, str] = {}
     for what, steps in (*_configuration(settings), *_code()):
         for step, status in steps:

@@ -16,7 +16,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from apid.posix import directories, privileges
+from apid.posix import acting, directories
 
 if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.identity import User
@@ -40,10 +40,10 @@ def open_to_append(path: str, mode: int, user: User | None = None) -> int:
     """
     if not directories.privileged():
         return _open(path, mode)
-    separate = privileges.separate(user)
+    separate = acting.separate(user)
     if separate:
         try:
-            with privileges.acting_as(user):
+            with acting.acting_as(user):
                 return _open(path, mode)
         except PermissionError:
             pass

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from apid.conf.identity import User
-from apid.posix import logfile, privileges
+from apid.posix import acting, logfile
 from tests.support import unprivileged
 from tests.support.processes import wait_until
 
@@ -239,12 +239,12 @@ def test_a_directory_that_is_exchanged_all_the_time(logs, secrets, user):
 def test_acting_changes_nothing_for_good(top):
     prctl = ctypes.CDLL(None).prctl
     before = os.getresuid(), os.getresgid(), os.getgroups(), prctl(3, 0, 0, 0, 0)
-    with privileges.acting_as(User(65534, 65534, "nobody")):
+    with acting.acting_as(User(65534, 65534, "nobody")):
         assert (os.getresuid(), os.getresgid()) == ((0, 65534, 0), (0, 65534, 0))
         assert os.getgroups() == [65534]
         with (
             pytest.raises(PermissionError),
-            privileges.acting_as(WORKERS),
+            acting.acting_as(WORKERS),
         ):  # one inside the other is no way back to root
             (top / "file").touch()
     assert (os.getresuid(), os.getresgid(), os.getgroups(), prctl(3, 0, 0, 0, 0)) == before
