@@ -52,6 +52,8 @@ class Ready:
 
     report: dict[str, Any] = dataclasses.field(default_factory=dict)
     """For --check-config: per listener the pipeline, its filters and routes, where the app tells them."""
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    """What the operator should know of the pipelines."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def encode(message: Message) -> bytes:
         kept = [line[:200] for line in message.cut[:100]]
         return _dump(DrainDone(kept, len(message.cut) - len(kept)))
     if isinstance(message, Ready):
-        return _dump(Ready({"truncated": True}))
+        return _dump(Ready({"truncated": True}, [text[:500] for text in message.warnings[:20]]))
     raise ChannelError(f"a {type(message).__name__} of {len(data)} bytes does not fit into a packet")
 
 

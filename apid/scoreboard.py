@@ -74,6 +74,9 @@ REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 41
 ACCESS_LOG_LOST = 64
 """Behind the room that REFUSALS may take."""
 
+UNTIL_NS = 65
+"""CLOCK_MONOTONIC at the deadline of a drain; 0: none."""
+
 COUNTERS = (
     REQUESTS,
     ACCEPTED,
@@ -331,6 +334,11 @@ class Scoreboard:
         if not 0 <= index < ROWS:
             raise IndexError(f"row {index} of {ROWS}")
         return Row(self._memory, index)
+
+    def living(self) -> list[Row]:
+        """Return the rows whose worker has said something of itself."""
+        states = self._memory[_FIRST_ROW : _FIRST_ROW + RETIRED * _ROW].cast("Q")[:: _ROW // 8]
+        return [self.row(index) for index, state in enumerate(states) if state != State.FREE]
 
     def fold(self, row: Row) -> None:
         """Add a dead worker's counters to the retired totals and clear its row; only the parent does this.

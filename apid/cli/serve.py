@@ -17,7 +17,7 @@ from apid import channel, conf
 from apid.conf.settings import Settings
 from apid.errors import ApidError, NoWorkerError, is_shortage
 from apid.loggers import logger
-from apid.parent import foundations, ownlog, program, upgrade
+from apid.parent import foundations, guard, ownlog, program, upgrade
 from apid.parent.effects import Effects
 from apid.parent.events import Event, Prepare
 from apid.parent.listeners import Listeners, Places, keys_of, serving
@@ -71,6 +71,8 @@ def serve(argv: Sequence[str]) -> int:
         if inline:
             foundations.warn(settings, set())
             _inline(settings, listeners, reserved.places, holdings)
+        board = Scoreboard.create()
+        _guarded(board, settings)
         effects = Effects(
             settings,
             listeners,
@@ -81,6 +83,7 @@ def serve(argv: Sequence[str]) -> int:
             directory=directory,
             places=reserved.places,
             holdings=holdings,
+            board=board,
         )
         loop = Loop(Plan.new(settings.daemon, time.monotonic()), effects)
         undo.pop_all()
@@ -99,6 +102,13 @@ def _refused_resources() -> Iterator[None]:
             raise
         reason = getattr(error, "strerror", None) or "out of memory"
         raise NoWorkerError(f"the daemon cannot start: {reason}") from error
+
+
+def _guarded(board: Scoreboard, settings: Settings) -> None:
+    try:
+        guard.start(board, settings)
+    except OSError as error:
+        LOG.warning("no guard: %s; if the parent is killed, a blocked worker keeps its addresses", error.strerror)
 
 
 def _introduce(settings: Settings) -> None:
@@ -153,6 +163,11 @@ def _taken_over(
     listeners = inheritance.listeners(kept=bool(notifier.address))
     places = inheritance.places().get(plan.state.generation, {})
     LOG.info("upgraded: version %s goes on with %d workers", VERSION, len(plan.state.children))
+    board = inheritance.board()
+    if board is None:
+        board = Scoreboard.create()
+        if settings is not None:
+            _guarded(board, settings)
     effects = Effects(
         serving(settings, places) if settings is not None else None,
         listeners,
@@ -163,7 +178,7 @@ def _taken_over(
         directory=directory,
         places=places,
         holdings=Holdings(),
-        board=inheritance.board(),
+        board=board,
         generation=plan.state.generation,
     )
     for error in trouble:

@@ -32,7 +32,8 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
     message = _try(settings)
     if isinstance(message, channel.BootFailed):
         raise PipelineError(message.reason if not message.detail else f"{message.reason}\n{message.detail.rstrip()}")
-    print(rendering.render(settings, message.report, found.notes + foundations.findings(settings)))  # noqa: T201 - its output
+    notes = [*found.notes, *message.warnings, *foundations.findings(settings)]
+    print(rendering.render(settings, message.report, notes))  # noqa: T201 - its output
     return ExitCode.OK
 
 

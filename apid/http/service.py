@@ -182,6 +182,8 @@ class Service:
         }
         if secure:
             self.template["HTTPS"] = "on"
+        if settings.allowed_hosts:
+            self.template["apid.host_allowed"] = True
         self.complete: Callable[[Connection, Environ], None] | None = None
         if self.wildcard or secure or self.trusted or self.allowed:
             self.complete = self._complete

@@ -45,6 +45,9 @@ MESSAGES_A_TURN = 16
 MESSAGES_AT_ITS_END = 1000
 """Of a child that has exited: more than its socket buffer holds."""
 
+WARNINGS = 100
+"""Different warnings of pipelines that are logged; a worker may send any number."""
+
 MOST_FAULTS = 30
 """Turns in a row in which the loop could not wait or the plan could not decide, some 20 seconds, after which it gives up."""
 
@@ -68,6 +71,7 @@ class Loop:
         self._reap_again = False
         """A fault may have cost the end of a child."""
         self._news: list[Event] = [events.Tick()]
+        self._warned: set[str] = set()
         self._heard_out: set[int] = set()
         """Children whose channel is at its end: nothing to poll, though they may not have exited yet."""
         effects.in_child = self._in_child
@@ -226,10 +230,20 @@ class Loop:
                 self._unwatch(pid)
                 break
             try:
-                heard.append(events.Said(pid, channel.decode(packet)))
+                message = channel.decode(packet)
+                heard.append(events.Said(pid, message))
+                if isinstance(message, channel.Ready):
+                    self._warn(message.warnings)
             except channel.ChannelError as error:
                 LOG.error("%s", error, extra={"pid": pid})  # noqa: TRY400 - a traceback would say nothing more
         return heard
+
+    def _warn(self, warnings: list[str]) -> None:
+        """Log what workers say of their pipelines: each text once, however many workers and generations say it."""
+        for warning in warnings:
+            if warning not in self._warned and len(self._warned) < WARNINGS:
+                self._warned.add(warning)
+                LOG.warning("%s", warning)
 
     # ---- beats, and what is polled ----
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from apid.errors import ConfigError, ExitCode
-from apid.posix import signals
+from apid.posix import privileges, signals
 
 if TYPE_CHECKING:  # the wrappers load nothing but the standard library
     from apid.conf.identity import User
@@ -45,6 +46,26 @@ def fork(child: Callable[[], NoReturn]) -> int:
             finally:
                 os._exit(ExitCode.BUG)
     return pid
+
+
+def orphan(child: Callable[[], NoReturn]) -> None:
+    """Run `child` as `fork` does, in a process that is no child of this one: only an end of its own ends it.
+
+    Raises:
+        OSError: as `fork`.
+    """
+
+    def between() -> NoReturn:
+        try:
+            pid = os.fork()
+        except OSError:
+            os._exit(ExitCode.BUG)
+        if pid == 0:
+            child()
+        os._exit(ExitCode.OK)
+
+    if wait(fork(between)) != ExitCode.OK:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def flush() -> None:
@@ -101,7 +122,7 @@ def die_with_parent(yes: bool) -> None:
 
 
 def drop_privileges(who: User | None, umask: int | None) -> None:
-    """Become another user for good, supplementary groups included; None changes nothing.
+    """Become another user for good, supplementary groups and the terminal included; None changes nothing.
 
     Raises:
         ConfigError: the process may not change (it is not root), or its user namespace does not have the numbers.
@@ -110,6 +131,8 @@ def drop_privileges(who: User | None, umask: int | None) -> None:
         os.umask(umask)
     if who is None or (who.uid, who.gid) == (os.geteuid(), os.getegid()):
         return
+    if who.uid != os.getuid():
+        privileges.leave_terminal()
     try:
         if who.name is not None:
             os.initgroups(who.name, who.gid)

@@ -28,7 +28,7 @@ from apid import channel, log
 from apid.conf import identity
 from apid.errors import ApidError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
-from apid.posix import processes, signals, sockets
+from apid.posix import privileges, processes, signals, sockets
 
 LOG = logger("apid.worker")
 
@@ -100,15 +100,15 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
         signals.unblock_all()
     shield.own(descriptors(ticket))
     born.loading = True
-    apps, report = load(ticket)
+    apps, ready = load(ticket)
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
     if ticket.trial:
-        _last_words(ticket, channel.Ready(report))
+        _last_words(ticket, ready)
         return ExitCode.OK
     signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
-    life = Life(ticket, apps, report, shield)
+    life = Life(ticket, apps, ready, shield)
     forks.engine = life.engine
     code = life.run()
     born.patience = life.patience()
@@ -135,13 +135,14 @@ def prepare(ticket: channel.Ticket) -> None:
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
     processes.drop_privileges(identity.of(daemon.user, daemon.group), daemon.umask)
+    privileges.drop_capabilities()
     triple = log.identity(ticket.slot, ticket.generation, os.getpid())
     log.setup(settings.log, identity=f"trial gen={ticket.generation} pid={os.getpid()}" if ticket.trial else triple)
     _not_alone(ticket)
 
 
-def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Load the pipeline of each listener: (apps, what --check-config prints), by listener name.
+def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
+    """Load the pipeline of each listener: (apps by listener name, what the parent is told).
 
     Raises:
         PipelineError: a pipeline cannot be made.
@@ -153,7 +154,8 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], dict[str, Any]]:
         _find_beside(listener.paste.config_file)
     apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}
-    return apps, report
+    warnings = [f"listener {one.name}: {text}" for one in settings.listeners for text in pipeline.warnings(one.paste)]
+    return apps, channel.Ready(report, warnings)
 
 
 def descriptors(ticket: channel.Ticket) -> dict[str, int]:

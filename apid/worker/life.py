@@ -44,10 +44,10 @@ FULL = 0.05
 class Life:
     """One worker that serves."""
 
-    def __init__(self, ticket: channel.Ticket, apps: dict[str, Any], report: dict[str, Any], shield: Shield) -> None:
+    def __init__(self, ticket: channel.Ticket, apps: dict[str, Any], ready: channel.Ready, shield: Shield) -> None:
         self._ticket = ticket
         self._apps = apps
-        self._report = report
+        self._ready = ready
         self._inline = ticket.channel is None
         self._orphaned = False
         self._leave: event.Event = event.Event()
@@ -90,9 +90,13 @@ class Life:
             processes.die_with_parent(False)  # from here on its death is the end of the channel, and a reason to drain
         if self._inline:
             LOG.info("ready: serving inline, without workers")
-        self._say(channel.Ready(self._report))
+            for warning in self._ready.warnings:
+                LOG.warning("%s", warning)
+        self._say(self._ready)
         order: channel.Drain = self._leave.wait()
-        self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.DRAINING
+        cells = self._ticket.row.cells
+        cells[scoreboard.UNTIL_NS] = int((time.monotonic() + order.deadline) * 1e9) if order.deadline else 0
+        cells[scoreboard.STATE] = scoreboard.State.DRAINING
         eventlet.spawn(self._tell_when_deaf)
         self._shield.disown(sock.fileno() for group in self._ticket.listeners.values() for sock in group)
         self._until = time.monotonic() + (order.deadline or math.inf)

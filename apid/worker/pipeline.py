@@ -64,6 +64,19 @@ def describe(paste: Paste, application: Any) -> dict[str, Any]:
     return {"file": paste.config_file, "app_name": paste.app_name, "tree": _describe(trace, "", ask=not told) | told}
 
 
+def warnings(paste: Paste) -> list[str]:
+    """Return what the parts of a loaded pipeline tell the operator: their attribute `apid_warning`, where it is a text."""
+    found: dict[str, None] = {}
+    parts = [_LAST[paste]] if paste in _LAST else []
+    while parts:
+        part = parts.pop()
+        parts += part.parts
+        warning = getattr(part.made, "apid_warning", None)
+        if isinstance(warning, str):
+            found[warning] = None
+    return list(found)
+
+
 def _describe(trace: Trace, served_at: str, *, ask: bool) -> dict[str, Any]:
     node: dict[str, Any] = {"section": trace.section, "uses": trace.uses}
     if served_at:

@@ -143,8 +143,9 @@ class Rest:
             wait_until(lambda: processes.children(pid) == children, "", 5)
         if processes.children(pid) != children:
             wrong.append(f"the parent's children are {processes.children(pid)}, its workers {children}")
-        if orphans := world.orphans() - {pid}:
-            wrong.append(f"orphans: { {one: processes.command(one) for one in orphans} }")
+        orphans = {one: processes.command(one) for one in world.orphans() - {pid}}
+        if list(orphans.values()) != ["apid: guard"]:
+            wrong.append(f"orphans, of which one should be the guard: {orphans}")
         began = processes.cpu_seconds(pid)
         time.sleep(2)  # the parent sleeps, too
         used = processes.cpu_seconds(pid) - began

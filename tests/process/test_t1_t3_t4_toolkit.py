@@ -114,7 +114,7 @@ def test_t4_every_fault_is_json_with_code_message_and_id(daemon):
 
 def test_t4_what_a_client_did_wrong_is_no_error_of_the_application(daemon):
     running = daemon(paste=SHIPPED, workers=1).start()  # a line of ERROR in its log fails the test
-    head = b"POST /v1/animals HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/animals HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     for rest in (b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", b"Content-Length: 100\r\n\r\n{"):
         with Connection(running.address) as client:
             client.send(head + rest)

@@ -1,7 +1,8 @@
 """The noauth and noauth2 filters: no authentication; whoever asks says who they are. For tests and for behind a wall.
 
 nova's: a request without X-Auth-Token is answered 204 with a token of the form `user:project`; a request with one is that user's.
-With noauth everybody is an administrator, with noauth2 only the user `admin`.
+With noauth everybody is an administrator, with noauth2 only the user `admin`. Whoever reaches the port can be administrator with
+both, and so could a web page in a browser that reaches it, under a name of its own: other hosts than `allowed_hosts` are refused.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import request_uri
 
-from apid.wsgi import context, kinds
+from apid.wsgi import context, faults, hostcheck, kinds
 from apid.wsgi.factory import FilterFactory, filter_factory, option
 
 ALIAS = "nova.context"
 """Where nova's own filters and extensions look for the context."""
 
 
+HOST_ALLOWED = "apid.host_allowed"
+"""Set by a server that has compared the host with a list of its own."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(hostcheck.HostOptions):
     """What the ini section may say."""
 
     without_token: str = option(
@@ -31,15 +36,27 @@ class Options:
 
 
 class NoAuth:
-    """Believe the token."""
+    """Believe the token.
+
+    Attributes:
+        apid_warning: for the log of the daemon that loads it.
+    """
 
     def __init__(self, app: WSGIApplication, options: Options, *, all_admin: bool) -> None:
         self._app = app
         self._issue = options.without_token == "issue"  # noqa: S105 - an option's value, not a secret
         self._all_admin = all_admin
+        name = "noauth" if all_admin else "noauth2"
+        self.apid_warning = (
+            f"the filter {name} asks for no credentials: whoever reaches this listener can be an administrator"
+        )
+        self._hosts = hostcheck.HostCheck(options)
+        self._by_default = options.allowed_hosts == hostcheck.DEFAULT
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
+        if not (self._by_default and environ.get(HOST_ALLOWED)) and (refusal := self._hosts.refusal(environ)):
+            return faults.render(refusal, environ, start_response)
         token = environ.get("HTTP_X_AUTH_TOKEN")
         if token is None:
             if self._issue:

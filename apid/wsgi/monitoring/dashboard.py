@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from apid.wsgi import answer, faults, kinds
 from apid.wsgi.factory import app_factory, option
-from apid.wsgi.monitoring.hosts import HostCheck, HostOptions
+from apid.wsgi.hostcheck import HostCheck, HostOptions
 from apid.wsgi.monitoring.stream import Streams
 
 if TYPE_CHECKING:

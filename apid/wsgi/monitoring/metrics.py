@@ -8,9 +8,9 @@ from prometheus_client.exposition import choose_encoder
 
 from apid.wsgi import answer, faults
 from apid.wsgi.factory import app_factory
+from apid.wsgi.hostcheck import HostCheck, HostOptions
 from apid.wsgi.monitoring import source
 from apid.wsgi.monitoring.families import Families
-from apid.wsgi.monitoring.hosts import HostCheck, HostOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

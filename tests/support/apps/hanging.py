@@ -1,11 +1,16 @@
 """Blocks the whole worker on request: /loop (tight loop), /sleep (unpatched), /gil (a C call that keeps the GIL), /lock (a real
-lock taken twice). Any other path answers at once.
+lock taken twice). Any other path answers at once. `?after=` is a time in seconds to wait before, green.
+
+Before it blocks, it makes the file `began`.
 """
 
 from __future__ import annotations
 
 import os
+import pathlib
 import re
+import time
+from urllib.parse import parse_qs
 
 HOWS = ("loop", "sleep", "gil", "lock")
 
@@ -30,9 +35,13 @@ def _hang(how):
         lock.acquire()
 
 
-def factory(global_conf, **local_conf):
+def factory(global_conf, began=None, **local_conf):
     def app(environ, start_response):
-        _hang(environ["PATH_INFO"].lstrip("/"))
+        time.sleep(float(parse_qs(environ["QUERY_STRING"]).get("after", ["0"])[0]))
+        how = environ["PATH_INFO"].lstrip("/")
+        if began and how in HOWS:
+            pathlib.Path(began).touch()
+        _hang(how)
         body = f"fine pid={os.getpid()}\n".encode()
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
         return [body]

@@ -1,7 +1,7 @@
-"""Under which host names the apps of this package answer, against DNS rebinding.
+"""The option `allowed_hosts` of filters and apps that ask for no credentials: a check of Host, against DNS rebinding.
 
-A page in the operator's browser may let its own name resolve to this address, and would be given what is told here: the browser
-takes it for the page's own server. The Host of such a request is the page's.
+A web page may let its own name resolve to this address. The browser then takes this server for the page's own, and the page may
+read and send everything that its user may. The Host of such a request is the page's.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
 
+DEFAULT = ("localhost", "127.0.0.1", "::1", OWN_ADDRESS)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HostOptions:
-    """What the ini section of each app may say about hosts."""
+    """What the ini section may say about hosts."""
 
     allowed_hosts: tuple[str, ...] = option(
         kinds.listed(
             kinds.Kind("a host name or address without port, .example.org, *.example.org or *", parse_allowed)
         ),
-        default=("localhost", "127.0.0.1", "::1", OWN_ADDRESS),
+        default=DEFAULT,
         help="Hosts under which it answers; by default loopback's, and the address on which the connection came in.",
     )
 
@@ -44,5 +47,5 @@ class HostCheck:
         host = environ.get("HTTP_HOST")
         if not environ.get("REMOTE_ADDR") or self._allowed.allows(host, environ.get("SERVER_NAME", "")):
             return None
-        text = "This host name is not one of the option allowed_hosts in the Paste section of this application."
+        text = "This host name is not one of the option allowed_hosts of the Paste section that refuses it."
         return faults.ApiError(text, code=421, error="host.not_allowed")
