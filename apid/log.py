@@ -13,12 +13,11 @@ Plain stdlib, and set up again by `setup` in each worker, so that monkey-patchin
 from __future__ import annotations
 
 import logging
-import logging.config
-import stat
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
+from apid import logconfig
+from apid.conf.identity import User
 from apid.conf.settings import Log
 from apid.errors import ConfigError
 from apid.logformats import JsonFormatter, LineFormatter, Parts, escape
@@ -50,25 +49,55 @@ def identity(slot: int, generation: int, pid: int) -> str:
     return f"worker={slot} gen={generation} pid={pid}"
 
 
-def setup(settings: Log, *, identity: str, owner: tuple[int, int] | None = None) -> None:
+def reserve(settings: Log, user: User | None) -> None:
+    """Open the file that `setup` will log to, here and in the processes forked from here, which may not be able to open it.
+
+    Args:
+        settings: as for `setup`.
+        user: whom the workers run as; see apid.posix.logfile.
+
+    Raises:
+        ConfigError: it cannot be opened. Where it is the one in use, that stays in use, and the log says why.
+    """
+    release()
+    target = settings.log_file
+    if target is None or settings.use_journal or settings.log_config_append is not None:
+        return
+    try:
+        HIERARCHY.reserved = Appender(target, user=user)
+    except OSError as error:
+        trouble = f"the log file {target} cannot be opened: {error.strerror}"
+        if _in_use(target) is None:
+            raise ConfigError(trouble) from error
+        logger("apid.log").error("%s; the file that is open stays in use", trouble)
+
+
+def release() -> None:
+    """Close what `reserve` has opened, unless `setup` has taken it."""
+    reserved, HIERARCHY.reserved = HIERARCHY.reserved, None
+    if reserved is not None:
+        reserved.close()
+
+
+def setup(settings: Log, *, identity: str, user: User | None = None) -> None:
     """Set up the daemon's loggers and the root logger; whatever an earlier call set up is closed.
 
     Args:
         settings: where to and how.
         identity: what lines of this process carry: `pid=4700`, or the triple of a worker.
-        owner: (uid, gid) that a log file made here belongs to, so that unprivileged workers can reopen it; only root may.
+        user: whom the workers run as, in the parent: files are opened as that user; see apid.posix.logfile. None in a worker.
 
     Raises:
         ConfigError: a file cannot be opened, or there is no journal: the old handlers stay. Or log_config_append is wrong: its
             reader closes what there was before it looks, so that is to be tried in a process that can be spared.
     """
     before = HIERARCHY.installed
-    trouble = ""
     if settings.log_config_append is not None:
-        _file_config(settings.log_config_append)
+        _file_config(settings.log_config, settings.log_config_append, user)
         _mirror()
+        logconfig.guard(HIERARCHY.installed, user)
     else:
-        handlers, trouble = _handlers(settings, owner, before)
+        handlers = _handlers(settings, user, before)
         level = logging.DEBUG if settings.debug else logging.INFO
         _clear()
         for root, handler in zip((HIERARCHY.root, logging.getLogger()), handlers, strict=True):
@@ -86,8 +115,7 @@ def setup(settings: Log, *, identity: str, owner: tuple[int, int] | None = None)
         for filter_ in [each for each in handler.filters if isinstance(each, _Context)]:
             handler.removeFilter(filter_)
         handler.addFilter(_Context(identity))
-    if trouble:
-        logger("apid.log").error("%s; the file that is open stays in use", trouble)
+    release()
 
 
 def reopen() -> None:
@@ -102,17 +130,16 @@ def reopen() -> None:
             if isinstance(target, Appender):
                 target.reopen()
             elif isinstance(target, logging.FileHandler):  # of log_config_append, or the application's
-                _reopen_file(target)
+                logconfig.reopen(target)
         except OSError as error:
-            errors.append(f"the log file {error.filename} cannot be opened: {error.strerror}")
+            path = target.target if isinstance(target, Appender) else getattr(target, "baseFilename", "")
+            errors.append(f"the log file {path} cannot be opened: {error.strerror}")
     if errors:
         raise ConfigError("; ".join(errors))
 
 
-def _handlers(
-    settings: Log, owner: tuple[int, int] | None, before: Iterable[logging.Handler]
-) -> tuple[list[logging.Handler], str]:
-    """Make two handlers with one output: the daemon's, and one that the application may change. Returns the trouble, too."""
+def _handlers(settings: Log, user: User | None, before: Iterable[logging.Handler]) -> list[logging.Handler]:
+    """Make two handlers with one output: the daemon's, and one that the application may change."""
     if settings.use_journal:
         try:
             # A worker that takes a dead one's place while journald restarts goes on without it.
@@ -122,25 +149,32 @@ def _handlers(
                 f"use_journal: the journal cannot be reached at {error.filename}: {error.strerror}"
             ) from error
         instead = Appender(STDERR)
-        return [_JournalHandler(journal, instead), _JournalHandler(journal, instead)], ""
+        return [_JournalHandler(journal, instead), _JournalHandler(journal, instead)]
     target = STDERR if settings.log_file is None else settings.log_file
-    trouble = ""
+    out = HIERARCHY.reserved
+    if out is not None and out.target == target:
+        HIERARCHY.reserved = None
+    else:  # what a worker inherits it need not be able to open: the directory may be root's
+        out = _in_use(target)
+    if out is not None:
+        out.free()
     try:
-        out = Appender(target, owner=owner)
+        out = out or Appender(target, user=user)
     except OSError as error:
-        trouble = f"the log file {target} cannot be opened: {error.strerror}"
-        # A worker has inherited the open file of the parent: no log file, however broken, keeps it from serving.
-        outs = [old.out for old in before if isinstance(old, _Handler) and old.out.target == target]
-        if not outs or outs[0].closed:
-            raise ConfigError(trouble) from error
-        out = outs[0]
+        raise ConfigError(f"the log file {target} cannot be opened: {error.strerror}") from error
     formatter = JsonFormatter() if settings.use_json else LineFormatter()
-    return [_Handler(out, formatter), _Handler(out, formatter)], trouble
+    return [_Handler(out, formatter), _Handler(out, formatter)]
 
 
-def _file_config(path: str) -> None:
+def _in_use(target: str | int) -> Appender | None:
+    """The open output of that target."""
+    outs = [old.out for old in HIERARCHY.installed if isinstance(old, _Handler) and old.out.target == target]
+    return outs[0] if outs and not outs[0].closed else None
+
+
+def _file_config(text: str, path: str, user: User | None) -> None:
     try:
-        logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+        logconfig.install(text, path, user)
     except Exception as error:
         cause = error.__cause__ or error
         raise ConfigError(f"log_config_append: {path}: {type(cause).__name__}: {cause}") from error
@@ -177,15 +211,6 @@ def _all_handlers() -> list[logging.Handler]:
 
 def _to_reopen(handler: logging.Handler) -> Appender | logging.Handler:
     return handler.out if isinstance(handler, _Handler | _JournalHandler) else handler
-
-
-def _reopen_file(handler: logging.FileHandler) -> None:
-    path = Path(handler.baseFilename)
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        return  # a FIFO is not rotated, and the handler's way to open it may wait for its reader
-    old = handler.setStream(handler._open())  # noqa: SLF001 - documented, and the only way to open its file
-    if old is not None:
-        old.close()
 
 
 class _Context(logging.Filter):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apid.logformats import escape
+from apid.posix.appender import Appender
 
 
 class Record(logging.LogRecord):
@@ -60,6 +61,7 @@ class Hierarchy(logging.Manager):
 
     Attributes:
         installed: the handlers that `setup` made or log_config_append wants, in both hierarchies.
+        reserved: what is open for the next `setup`.
     """
 
     def __init__(self) -> None:
@@ -68,6 +70,7 @@ class Hierarchy(logging.Manager):
         super().__init__(root)  # type: ignore[arg-type]  # typeshed wants logging's class of root loggers
         self.loggerClass = DaemonLogger
         self.installed: list[logging.Handler] = []
+        self.reserved: Appender | None = None
 
     def loggers(self) -> list[logging.Logger]:
         """All of them, the root first."""

@@ -17,7 +17,7 @@ from apid import channel, conf
 from apid.conf.settings import Settings
 from apid.errors import ApidError, NoWorkerError, is_shortage
 from apid.loggers import logger
-from apid.parent import guard, ownlog, program, upgrade
+from apid.parent import foundations, guard, ownlog, program, upgrade
 from apid.parent.effects import Effects
 from apid.parent.events import Event, Prepare
 from apid.parent.listeners import Listeners, Places, keys_of, serving
@@ -69,6 +69,7 @@ def serve(argv: Sequence[str]) -> int:
             LOG.warning(text, name, name)
             notifier.send("FDSTOREREMOVE=1", f"FDNAME={name}")
         if inline:
+            foundations.warn(settings, set())
             _inline(settings, listeners, reserved.places, holdings)
         board = Scoreboard.create()
         _guarded(board, settings)

@@ -12,6 +12,7 @@ from apid.cli import addresses
 from apid.cli import check as rendering
 from apid.conf.settings import Settings
 from apid.errors import ConfigError, ExitCode, PipelineError
+from apid.parent import foundations, ownlog
 from apid.posix import processes
 from apid.scoreboard import Scoreboard
 
@@ -31,11 +32,13 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
     message = _try(settings)
     if isinstance(message, channel.BootFailed):
         raise PipelineError(message.reason if not message.detail else f"{message.reason}\n{message.detail.rstrip()}")
-    print(rendering.render(settings, message.report, [*found.notes, *message.warnings]))  # noqa: T201 - its output
+    notes = [*found.notes, *message.warnings, *foundations.findings(settings)]
+    print(rendering.render(settings, message.report, notes))  # noqa: T201 - its output
     return ExitCode.OK
 
 
 def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
+    ownlog.reserve(settings)  # as a start does: the child may not be able to open it
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     board = Scoreboard.create()
     ticket = channel.Ticket(0, 1, settings, {}, theirs, board, board.row(0), trial=True)

@@ -133,11 +133,11 @@ def _log(values: Values, effective: dict[str, str]) -> Log:
         raise values["use_journal"].error(f"the log goes to {path} already: choose one of the two")
     if values["use_journal"].value and values["use_json"].value:
         raise values["use_json"].error("has no meaning with use_journal: the journal has fields of its own")
-    append = values["log_config_append"]
+    append, held = values["log_config_append"], ""
     if append.value is not None:
         append.check_readable()
         try:
-            text.read(append.value)
+            held = text.read(append.value)
         except text.TextError as error:
             raise append.error(f"{append.value}:{error.line}: {error.reason}") from None
     return Log(
@@ -146,6 +146,7 @@ def _log(values: Values, effective: dict[str, str]) -> Log:
         use_json=values["use_json"].value,
         use_journal=values["use_journal"].value,
         log_config_append=append.value,
+        log_config=held,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from oslo_config import cfg
 from apid.conf import files
 from apid.conf.build import build
 from apid.conf.command_line import command_line
+from apid.conf.files import anchored
 from apid.conf.settings import Settings
 from apid.conf.values import Values
 from apid.errors import ConfigError
@@ -45,4 +47,5 @@ def load(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, direc
         values = Values(given, os.environ if environ is None else environ, read, directory)
     except cfg.Error as error:  # what our own pass let through and oslo.config refuses all the same
         raise ConfigError(str(error)) from error
-    return build(values, tuple(file.path for file in read))
+    directories = tuple(anchored(path, directory) for kind, path in given.named if kind == "dir")
+    return dataclasses.replace(build(values, tuple(file.path for file in read)), directories=directories)

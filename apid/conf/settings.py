@@ -107,6 +107,8 @@ class Log:
     use_json: bool = False
     use_journal: bool = False
     log_config_append: str | None = None
+    log_config: str = ""
+    """What the file log_config_append held: workers need not be able to read it."""
 
 
 MOST_WORKERS = 200
@@ -148,3 +150,5 @@ class Settings:
     """(`group.option` or `option`, value as text with secrets masked, where it comes from), for --check-config."""
     database: str = dataclasses.field(default="", repr=False)
     """[database] connection, which workers put into the environment; may hold a password."""
+    directories: tuple[str, ...] = ()
+    """Those of --config-dir."""

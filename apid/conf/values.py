@@ -22,6 +22,9 @@ from apid.conf.text import content, show
 from apid.conf.types import Bind, FilePath, check_unix_path, spell
 from apid.errors import ConfigError
 
+LARGEST = 16 << 20
+"""Bytes of a file that an option names: it may be the workers' user's, and the parent looks at it."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
@@ -89,8 +92,10 @@ class Value:
             raise self.error(f"{path} cannot be reached: {error.strerror}") from None
 
     def check_readable(self) -> None:
-        """Raise the error where this names a file that cannot be read."""
+        """Raise the error where this names a file that cannot be read, or whose content would fill the memory of the parent."""
         try:
+            if Path(self.value).stat().st_size > LARGEST:
+                raise self.error(f"{self.value} is larger than {LARGEST >> 20} MiB")
             content(self.value)
         except OSError as error:
             raise self.error(f"{self.value} cannot be read: {error.strerror}") from None

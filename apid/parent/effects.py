@@ -19,7 +19,7 @@ from apid import channel, log
 from apid.conf.settings import Daemon, Settings
 from apid.errors import ApidError, BindError, ConfigError
 from apid.loggers import logger
-from apid.parent import events, faults, ownlog, program
+from apid.parent import events, faults, foundations, ownlog, program
 from apid.parent.events import Action, Cause, Event
 from apid.parent.exposures import Exposures
 from apid.parent.listeners import Listeners, Places, keys_of
@@ -83,6 +83,9 @@ class Effects:
         """Where each generation listens; an upgrade carries it over, settings are read again."""
         self._reserved: dict[int, Reservation] = {}
         self.exposures = Exposures(self.board, self.rows, self.stacks)
+        self._warned: set[str] = set()
+        if settings is not None:
+            foundations.warn(settings, self._warned)
 
     # ---- the door ----
 
@@ -302,9 +305,12 @@ class Effects:
             settings = self._load()
             if settings.daemon.workers == 0:
                 raise ConfigError("option workers: 0 (inline) is for a start, not for a reload")
+            ownlog.reserve(settings)
             self._reserved[generation] = Reservation.take(settings, self.listeners, self.holdings)
         except ApidError as error:
+            log.release()
             return events.Failed(generation, str(error), exit_code=error.exit_code)
+        foundations.warn(settings, self._warned)
         self.settings[generation] = settings
         self.places[generation] = self._reserved[generation].places
         return events.Prepared(generation, settings.daemon)
@@ -312,6 +318,7 @@ class Effects:
     def _discard(self, generation: int) -> None:
         self.settings.pop(generation, None)
         self.places.pop(generation, None)
+        log.release()
         reserved = self._reserved.pop(generation, None)
         if reserved is not None:
             reserved.release(self.listeners)

@@ -14,14 +14,23 @@ from apid.parent.events import LogsReopened
 LOG = logger("apid.parent")
 
 
+def reserve(settings: Settings) -> None:
+    """Open the log of a generation that is or may be, for `set_up` and for its workers.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    log.reserve(settings.log, identity.of(settings.daemon.user, settings.daemon.group))
+
+
 def set_up(settings: Settings) -> None:
-    """Set up the log. Its file belongs to the workers' user: they reopen it after USR1, without privileges.
+    """Set up the log. Workers, without privileges, must be able to reopen its file: it is opened as their user.
 
     Raises:
         ConfigError: the file cannot be opened.
     """
     who = identity.of(settings.daemon.user, settings.daemon.group)
-    log.setup(settings.log, identity=f"pid={os.getpid()}", owner=(who.uid, who.gid) if who is not None else None)
+    log.setup(settings.log, identity=f"pid={os.getpid()}", user=who)
 
 
 def fall_back() -> None:

@@ -8,7 +8,7 @@ process that writes next: all that were forked from one share a mark, and look a
 look each time would find the records that others are writing at the moment half done.) A process that writes in the microseconds
 between the cut and the mark appends its record to the torn one.
 
-Nothing blocks for long. A path is opened with O_NONBLOCK (and O_RDWR, with which a FIFO opens without a reader, fifo(7)). The
+Nothing blocks for long. A path is opened by apid.posix.logfile (with O_RDWR a FIFO opens without a reader, fifo(7)). The
 standard streams share their open file description with other programs, whose O_NONBLOCK is not ours to set: a pipe or terminal
 is opened a second time, and where that is refused (another user's pipe, a socket) poll(2) is asked before each write.
 
@@ -31,6 +31,12 @@ import time
 import weakref
 from _thread import RLock
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from apid.posix import logfile
+
+if TYPE_CHECKING:  # the wrappers load nothing but the standard library
+    from apid.conf.identity import User
 
 PIPE_BUF = select.PIPE_BUF
 
@@ -44,7 +50,6 @@ _poll = getattr(select, "poll", None)  # eventlet takes it away: where it patche
 _mark = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast(
     "Q"
 )  # when a record was cut last; shared by this process and its forks
-_FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Patience:
@@ -72,22 +77,22 @@ class Appender:
         lost: records lost since the last notice that was written; reason: why the last one was.
     """
 
-    def __init__(self, target: str | int, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:
+    def __init__(self, target: str | int, mode: int = 0o640, user: User | None = None) -> None:
         """Open the target.
 
         Args:
             target: a path, or 1 or 2. A closed standard stream is no error: it takes nothing.
             mode: of a file that is made.
-            owner: (uid, gid) that a regular file gets; only root may give it away.
+            user: whom the workers run as, who shall be able to reopen it.
 
         Raises:
-            OSError: the path cannot be opened.
+            OSError: the path cannot be opened; see apid.posix.logfile.
         """
         self.target = target
         self.lost = 0
         self.reason = ""
         self._mode = mode
-        self._owner = owner
+        self._user = user
         self._mutex = RLock()
         self._patience = Patience()
         self._torn = False
@@ -163,29 +168,18 @@ class Appender:
         return (found.st_dev, found.st_ino) == self._identity
 
     def free(self) -> None:
-        """In a forked child: whatever thread had the lock is not here."""
+        """Make the lock again: in a forked child, where its holder is not, and after monkey_patch, which has made it green."""
         self._mutex = RLock()
 
     def _open(self) -> int:
-        readable = False
         if isinstance(self.target, int):
             fd = self._share(self.target)
         else:
-            try:
-                fd = os.open(self.target, os.O_RDWR | _FLAGS, self._mode)
-                readable = True
-            except PermissionError:
-                fd = os.open(self.target, os.O_WRONLY | _FLAGS, self._mode)
-        try:
-            found = os.fstat(fd)
-            regular = stat.S_ISREG(found.st_mode)
-            if self._owner is not None and os.geteuid() == 0 and regular:
-                os.fchown(fd, *self._owner)  # fails on a network file system, for example
-        except BaseException:
-            os.close(fd)
-            raise
+            fd = logfile.open_to_append(self.target, self._mode, self._user)
+        found = os.fstat(fd)
         # now that nothing can fail: until here the old descriptor is the one in use
-        self._identity, self._regular, self._readable = (found.st_dev, found.st_ino), regular, readable
+        self._identity, self._regular = (found.st_dev, found.st_ino), stat.S_ISREG(found.st_mode)
+        self._readable = isinstance(self.target, str) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
         return fd
 
     def _share(self, fd: int) -> int:
@@ -280,6 +274,7 @@ _appenders: weakref.WeakSet[Appender] = weakref.WeakSet()
 def _free_all() -> None:
     for each in _appenders:
         each.free()
+        each.lost = 0  # the parent tells
 
 
 os.register_at_fork(after_in_child=_free_all)

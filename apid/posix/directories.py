@@ -10,6 +10,7 @@ of the kernel). A process without privileges is checked by the kernel at each lo
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import stat
@@ -55,6 +56,7 @@ def open_directory(path: str, *, exclusive: bool = False) -> int:
     walk = _Walk(os.open("/", _LOOK))
     with contextlib.ExitStack() as undo:
         undo.callback(walk.close)
+        walk.trust()
         walk.follow(path)
         if exclusive:
             walk.check(None)
@@ -62,15 +64,65 @@ def open_directory(path: str, *, exclusive: bool = False) -> int:
     return walk.fd
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file is, or would be made.
+
+    Attributes:
+        directory: descriptor (O_PATH, close-on-exec) that the caller closes. name: in it.
+        safe: only trusted users can make, exchange or move what is there.
+        follow: O_NOFOLLOW, or 0 for a link of /proc to what is open already, which stands for no path (proc(5)).
+    """
+
+    directory: int
+    name: str
+    safe: bool
+    follow: int
+
+
+def open_place(path: str, *, exclusive: bool) -> Place:
+    """Find the place of the file `path`, for a privileged process; links are followed, that of the last component included.
+
+    Args:
+        path: absolute.
+        exclusive: refuse a place that is not safe. Otherwise one is returned, but no link is followed from there on.
+
+    Raises:
+        OSError: there is no such directory; EPERM: another user could lead the way elsewhere. `strerror` names the place.
+    """
+    walk = _Walk(os.open("/", _LOOK), refuse=exclusive)
+    with contextlib.ExitStack() as undo:
+        undo.callback(walk.close)
+        walk.trust()
+        directory, name = os.path.split(path)
+        walk.follow(directory)
+        while (walk.shared or not walk.in_proc()) and _is_link(walk.fd, name):
+            directory, name = os.path.split(walk.step(name))
+            walk.follow(directory)
+        walk.check(None)
+        undo.pop_all()
+    return Place(walk.fd, name, not walk.shared, 0 if walk.in_proc() and not walk.shared else os.O_NOFOLLOW)
+
+
+def _is_link(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 class _Walk:
     """A walk from `/`; `fd` is the directory that it has reached.
 
     Args:
         root: descriptor of `/`, owned from here on.
+        refuse: raise where others can exchange entries; otherwise `shared` says why, and no link is followed from there on.
     """
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, refuse: bool = True) -> None:
         self.fd = root
+        self.shared = ""
+        self._refuse = refuse
         self._trusted = {0, os.geteuid()}
         self._names: list[str] = []
         self._links = 0
@@ -78,21 +130,24 @@ class _Walk:
     def close(self) -> None:
         os.close(self.fd)
 
-    def follow(self, path: str) -> None:
-        """Walk to `path`, which is absolute."""
+    def trust(self) -> None:
+        """Trust the owner of `/`."""
         self._trusted.add(os.fstat(self.fd).st_uid)
+
+    def follow(self, path: str) -> None:
+        """Walk on to `path`, from `/` at first."""
         todo = path.split("/")[::-1]
         while todo:
             name = todo.pop()
             if name not in ("", "."):
-                todo += self._step(name).split("/")[::-1]
+                todo += self.step(name).split("/")[::-1]
 
     def _restart(self) -> None:
         root = os.open("/", _LOOK)
         os.close(self.fd)
         self.fd, self._names = root, []
 
-    def _step(self, name: str) -> str:
+    def step(self, name: str) -> str:
         """Enter a directory; of a link, return what it stands for instead, after a restart if that is absolute."""
         there = os.open(name, _LOOK, dir_fd=self.fd)
         try:
@@ -121,6 +176,9 @@ class _Walk:
             why = "has several names" if found.st_uid in self._trusted else f"belongs to user {found.st_uid}"
             text = f"the symbolic link {self._spell(name)} {why}, and a privileged process must not follow it"
             raise OSError(errno.EPERM, text)
+        if self.shared:
+            text = f"{self.shared}, so a privileged process does not follow the symbolic link {self._spell(name)}"
+            raise OSError(errno.EPERM, text)
         target = os.readlink("", dir_fd=link)
         if target.startswith("/"):
             self._restart()
@@ -133,18 +191,25 @@ class _Walk:
         """
         found = os.fstat(self.fd)
         if found.st_uid not in self._trusted:
-            raise self._unsafe(f"belongs to user {found.st_uid}")
+            self._found(f"belongs to user {found.st_uid}")
+            return
         by_group = bool(found.st_mode & stat.S_IWGRP) and found.st_gid != 0
         by_others = bool(found.st_mode & stat.S_IWOTH)
         if not by_group and not by_others:
             return
         if owner in self._trusted and found.st_mode & stat.S_ISVTX:
             return
-        raise self._unsafe("is writable by everybody" if by_others else f"is writable by group {found.st_gid}")
+        self._found("is writable by everybody" if by_others else f"is writable by group {found.st_gid}")
 
-    def _unsafe(self, why: str) -> OSError:
-        text = f"the directory {self._spell()} {why}, and a privileged process must not be led elsewhere by other users"
-        return OSError(errno.EPERM, text)
+    def _found(self, why: str) -> None:
+        self.shared = self.shared or f"the directory {self._spell()} {why}"
+        if self._refuse:
+            text = f"{self.shared}, and a privileged process must not be led elsewhere by other users"
+            raise OSError(errno.EPERM, text)
+
+    def in_proc(self) -> bool:
+        """Return whether it has reached a directory of a process in /proc."""
+        return self._names[:1] == ["proc"]
 
     def _spell(self, name: str = "") -> str:
         return "/" + "/".join([*self._names, *([name] if name else [])])

@@ -1,9 +1,9 @@
 """A worker's birth: from the fork to serving, in the one order that works with eventlet.
 
 Theory of operation. The hub is made first, after the fork (a hub that is shared with the parent shares its epoll descriptor,
-and a child's changes would be the parent's). Then monkey_patch, then logging set up again (its locks must be green), and only
-then the application and everything it imports. Privileges are dropped before the application's first line runs. Ready is said
-when every pipeline is loaded and every listener is served.
+and a child's changes would be the parent's). Then monkey_patch, then privileges are dropped, then logging is set up again (its
+locks must be green, its files the user's), and only then the application and everything it imports. Ready is said when every
+pipeline is loaded and every listener is served.
 
 The parent imports this module before it forks: eventlet must only be imported inside functions.
 """
@@ -116,7 +116,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
 
 
 def prepare(ticket: channel.Ticket) -> None:
-    """Make this process ready for the application: hub, monkey_patch, logging, privileges.
+    """Make this process ready for the application: hub, monkey_patch, privileges, logging.
 
     Raises:
         ConfigError: the operator's files are wrong.
@@ -131,13 +131,13 @@ def prepare(ticket: channel.Ticket) -> None:
     from apid.worker import loglock
 
     loglock.install()
-    triple = log.identity(ticket.slot, ticket.generation, os.getpid())
-    log.setup(settings.log, identity=f"trial gen={ticket.generation} pid={os.getpid()}" if ticket.trial else triple)
     daemon = settings.daemon
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
     processes.drop_privileges(identity.of(daemon.user, daemon.group), daemon.umask)
     privileges.drop_capabilities()
+    triple = log.identity(ticket.slot, ticket.generation, os.getpid())
+    log.setup(settings.log, identity=f"trial gen={ticket.generation} pid={os.getpid()}" if ticket.trial else triple)
     _not_alone(ticket)
 
 

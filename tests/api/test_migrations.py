@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 
@@ -64,6 +66,33 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"zoo\.sqlite: .*file"):
         commands.db(["upgrade"], f"sqlite:///{tmp_path}/file/zoo.sqlite")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+@pytest.mark.parametrize("command", ["upgrade", "version", "check"])
+@pytest.mark.parametrize("above", [False, True], ids=["the folder", "one above"])
+def test_root_opens_no_database_where_another_user_can_plant_a_link(tmp_path, url, command, above):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "zoo.sqlite.lock").symlink_to(tmp_path / "precious")
+    os.chown(tmp_path if above else tmp_path / "deep", 54321, 54321)
+    with pytest.raises(
+        ValueError, match=r"which others can change \(owner 54321, mode 07\d\d\): run this command as the"
+    ):
+        commands.db([command], url)
+    assert [each.name for each in (tmp_path / "deep").iterdir()] == ["zoo.sqlite.lock"]
+
+
+@pytest.mark.parametrize("link", [True, False], ids=["a link", "a hard link"])
+def test_the_lock_beside_a_database_cuts_no_file(tmp_path, url, link):
+    (tmp_path / "deep").mkdir()
+    precious, lock = tmp_path / "precious", tmp_path / "deep" / "zoo.sqlite.lock"
+    precious.write_text("precious")
+    lock.symlink_to(precious) if link else lock.hardlink_to(precious)
+    database = Database(url)
+    with pytest.raises(OSError, match="Too many levels") if link else contextlib.nullcontext():
+        migrate.prepare_sqlite(database)
+    database.dispose()
+    assert precious.read_text() == "precious"
 
 
 @pytest.mark.parametrize("address", ["nonsense", "nosuchdb://x/y", "mysql+nosuchdriver://x/y"])

@@ -10,14 +10,15 @@ import posix
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from apid import log
+from apid.conf.identity import User
 from apid.conf.settings import Log
 from apid.errors import ConfigError
+from tests.support import unprivileged
 from tests.support.processes import descriptors
 
 LOG = logging.getLogger("apid.parent")
@@ -268,16 +269,19 @@ def test_reopen_that_fails_keeps_the_old_file(path, tmp_path):
     assert "still here" in (tmp_path / "moved" / "apid.log").read_text()
 
 
-def test_a_worker_without_privileges_opens_the_file_anew(path, tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("only root may give a file away")
-    for directory in [tmp_path, *tmp_path.parents]:  # pytest's own are for their user only
-        if directory.is_relative_to(tempfile.gettempdir()) and directory != Path(tempfile.gettempdir()):
-            directory.chmod(0o755)
+@pytest.fixture
+def everybodys():
+    """A directory that everybody may look into, as those of pytest are not."""
+    yield from unprivileged.open_directory()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_worker_without_privileges_opens_the_file_anew(everybodys):
+    path = everybodys / "apid.log"
     settings = Log(log_file=str(path))
-    log.setup(settings, identity="pid=1", owner=(12345, 54321))
+    log.setup(settings, identity="pid=1", user=User(12345, 54321, None))
     assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (12345, 54321, 0o640)
-    path.rename(tmp_path / "old.log")
+    path.rename(everybodys / "old.log")
     log.reopen()
     pid = os.fork()
     if pid == 0:
@@ -307,7 +311,7 @@ def test_log_config_append(tmp_path):
         f"[handler_file]\nclass = FileHandler\nargs = ({str(target)!r},)\nformatter = short\n"
         "[formatter_short]\nformat = %(identity)s|%(request_id)s|%(message)s\n"
     )
-    log.setup(Log(log_config_append=str(config)), identity="pid=5")
+    log.setup(Log(log_config_append=str(config), log_config=config.read_text()), identity="pid=5")
     LOG.warning("one")
     target.rename(tmp_path / "old.log")
     log.reopen()
@@ -324,6 +328,6 @@ def test_a_wrong_log_config_append_is_named(tmp_path, text, cause):
     config = tmp_path / "logging.conf"
     config.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        log.setup(Log(log_config_append=str(config)), identity="pid=5")
+        log.setup(Log(log_config_append=str(config), log_config=config.read_text()), identity="pid=5")
     assert str(caught.value).startswith(f"log_config_append: {config}: ")
     assert cause in str(caught.value)

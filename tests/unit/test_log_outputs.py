@@ -14,6 +14,7 @@ import pytest
 from apid import log
 from apid.conf.settings import Log
 from apid.loggers import logger
+from tests.support.processes import descriptors
 
 LOG = logging.getLogger("apid.parent")
 
@@ -49,19 +50,36 @@ os.write(1, os.read(reading, 1000000))
     assert (first["level"], first["worker"], last["message"]) == ("WARNING", 0, "again")
 
 
-def test_a_worker_whose_log_file_cannot_be_opened_goes_on_with_the_inherited_one(tmp_path):
+def test_a_log_file_that_cannot_be_opened_at_a_reload_stays_the_one_in_use(tmp_path):
     (tmp_path / "dir").mkdir()
     path = tmp_path / "dir" / "apid.log"
     setup(path)
     (tmp_path / "dir").rename(tmp_path / "moved")
+    log.reserve(Log(log_file=str(path)), None)
     setup(path, identity=log.identity(0, 1, 2))
     LOG.info("ready")
     first, second = (tmp_path / "moved" / "apid.log").read_text().splitlines()
     assert first.endswith(
-        f"ERROR apid.log worker=0 gen=1 pid=2 the log file {path} cannot be opened: No such file or directory;"
+        f"ERROR apid.log pid=4700 the log file {path} cannot be opened: No such file or directory;"
         " the file that is open stays in use"
     )
     assert second.endswith("worker=0 gen=1 pid=2 ready")
+
+
+def test_what_is_reserved_is_what_is_used(tmp_path, path):
+    """A worker may not be able to open the file that the parent has opened for it."""
+    setup(path)
+    log.reserve(Log(log_file=str(tmp_path / "new.log")), None)
+    (tmp_path / "new.log").rename(tmp_path / "moved.log")
+    setup(tmp_path / "new.log")
+    LOG.info("in the new one")
+    assert (tmp_path / "moved.log").read_text().endswith("in the new one\n")
+    assert not (tmp_path / "new.log").exists()
+    open_before = descriptors()
+    log.reserve(Log(log_file=str(tmp_path / "third.log")), None)
+    assert descriptors() != open_before
+    log.release()
+    assert descriptors() == open_before
 
 
 def test_from_log_config_append_to_a_file_and_back(tmp_path, path):
@@ -75,7 +93,7 @@ def test_from_log_config_append_to_a_file_and_back(tmp_path, path):
     for number in range(2):
         setup(path)
         daemons.info("to the file %d", number)
-        log.setup(Log(log_config_append=str(config)), identity="pid=5")
+        log.setup(Log(log_config_append=str(config), log_config=config.read_text()), identity="pid=5")
         daemons.info("to the other %d", number)
     setup(path)
     logging.getLogger("some").info("the application's")

@@ -54,7 +54,8 @@ def test_the_daemons_records_reach_its_log(tmp_path, target):
         f"[handler_file]\nclass = FileHandler\nargs = ({str(path)!r},)\nformatter = short\n"
         "[formatter_short]\nformat = %(identity)s %(message)s\n"
     )
-    settings = {"file": {"log_file": str(path)}, "append": {"log_config_append": str(config)}, "stderr": {}}[target]
+    append = {"log_config_append": str(config), "log_config": config.read_text()}
+    settings = {"file": {"log_file": str(path)}, "append": append, "stderr": {}}[target]
     kinds = dict(MUTING)
     code = f"""
 import json, logging, logging.config, os, sys
@@ -139,7 +140,7 @@ def test_client_data_in_the_daemons_records_begins_no_line_in_the_operators_form
 from apid import log
 from apid.conf.settings import Log
 from apid.loggers import logger
-log.setup(Log(log_config_append={str(config)!r}), identity="pid=1")
+log.setup(Log(log_config_append={str(config)!r}, log_config=open({str(config)!r}).read()), identity="pid=1")
 logger("apid.http.service").info("refused %s", "/\\r\\nforged \\x1b[31m")
 """
     run(code)

@@ -9,6 +9,7 @@ import pytest
 from apid.wsgi.factory import OptionError
 from apid.wsgi.middleware import ratelimit
 from apid.wsgi.ratelimit import statefile
+from apid.wsgi.ratelimit.charge import StorageError
 from apid.wsgi.ratelimit.sharedtable import SharedTable
 from tests.wsgi.ratelimit_table import passed
 
@@ -75,3 +76,28 @@ def test_the_files_of_dead_parents_are_swept(tmp_path):
 def test_an_unusable_directory_names_the_option(tmp_path):
     with pytest.raises(OptionError, match=r"ratelimit: option state_dir = .*/nowhere: its file cannot be used"):
         ratelimit.factory({}, state_dir=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("plant", ["hard link", "open to all", "fifo", "link", "another user's"])
+def test_a_file_that_somebody_else_has_put_there_is_not_used(tmp_path, plant):
+    """Its name can be known beforehand, and the operator's state_dir may be everybody's."""
+    path, other = tmp_path / "table", tmp_path / "other"
+    other.write_text("precious")
+    match plant:
+        case "hard link":
+            path.hardlink_to(other)
+        case "link":
+            path.symlink_to(other)
+        case "open to all":
+            path.touch()
+            path.chmod(0o666)
+        case "fifo":
+            os.mkfifo(path, 0o600)
+        case _ if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        case _:
+            path.touch(0o600)
+            os.chown(path, 54321, 54321)
+    with pytest.raises((StorageError, OSError), match=r"is not a file of this user's alone|Too many levels"):
+        SharedTable(path, 1)
+    assert other.read_text() == "precious"

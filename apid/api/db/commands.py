@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from sqlalchemy import exc
 
@@ -31,6 +34,7 @@ def db(argv: Sequence[str], connection: str) -> str:
     database = Database(connection)
     shown = database.url.render_as_string(hide_password=True)
     try:
+        _refuse_as_root(database)
         if args.command == "version":
             return migrate.version(database) or "none"
         if args.command == "check":
@@ -45,3 +49,17 @@ def db(argv: Sequence[str], connection: str) -> str:
         raise ValueError(f"{shown}: {error}") from error
     finally:
         database.dispose()
+
+
+def _refuse_as_root(database: Database) -> None:
+    """Leave an SQLite file alone that another user could exchange for a link: root would write whatever that leads to."""
+    path = database.url.database
+    if os.geteuid() != 0 or not database.sqlite or path in (None, "", ":memory:"):
+        return
+    folder = Path(str(path)).resolve().parent
+    for each in (folder, *folder.parents):
+        if each.exists():
+            found = each.stat()
+            if found.st_uid != 0 or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+                text = f"root does not open a database in {each}, which others can change (owner {found.st_uid}, mode "
+                raise ValueError(f"{text}{stat.S_IMODE(found.st_mode):04o}): run this command as the workers' user")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,10 @@ def _alone(database: Database) -> Iterator[None]:
     if not path or path == ":memory:":
         yield
         return
-    with open(f"{path}.lock", "w", encoding="ascii") as lock:
+    # Never cut, and no link followed: whoever may write to the folder may have put it there.
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process, also after kill -9
         yield
+    finally:
+        os.close(lock)

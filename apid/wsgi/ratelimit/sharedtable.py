@@ -22,6 +22,7 @@ import hashlib
 import logging
 import mmap
 import os
+import stat
 import struct
 import threading
 import time
@@ -204,6 +205,7 @@ class SharedTable:
         self._pid = os.getpid()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            self._refuse_others()
             self._lock(_INIT_BYTE)
             try:
                 fresh = os.pread(self._fd, len(_MAGIC), 0) != _MAGIC
@@ -221,6 +223,13 @@ class SharedTable:
         self._salt = self._map[len(_MAGIC) : len(_MAGIC) + _KEY]
         self._cells = memoryview(self._map).cast("Q")
         self._look_again = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + _RETIRED_CHECK_NS
+
+    def _refuse_others(self) -> None:
+        """Use no file that another user can have put there, or can cut: an access beyond its end would be a SIGBUS."""
+        found = os.fstat(self._fd)
+        ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022 and found.st_nlink <= 1
+        if not (ours and stat.S_ISREG(found.st_mode)):
+            raise StorageError(f"{self._path} is not a file of this user's alone: somebody else has put it there")
 
 
 def _way_of(keys: bytes, digest: bytes) -> int:

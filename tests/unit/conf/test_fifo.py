@@ -39,3 +39,13 @@ def test_a_certificate_or_key_is_refused(fifo, option, tmp_path):
     path.write_text("[ssl]\n" + "".join(f"{name} = {value}\n" for name, value in values.items()))
     with pytest.raises(ConfigError, match=f"{option} = {fifo}: {fifo} cannot be read: it is a FIFO"):
         conf.load(["--config-file", str(path)])
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path):
+    """A pipeline's file may be the workers' user's; a sparse one costs nothing until it is read."""
+    with open(tmp_path / "large.ini", "wb") as file:
+        file.truncate(1 << 40)
+    path = tmp_path / "apid.conf"
+    path.write_text("[paste_deploy]\nconfig_file = large.ini\n")
+    with pytest.raises(ConfigError, match=r"config_file = large\.ini: .*/large\.ini is larger than 16 MiB"):
+        conf.load(["--config-file", str(path)])

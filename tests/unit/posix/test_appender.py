@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from apid.conf.identity import User
 from apid.posix import appender
 from apid.posix.appender import Appender
 
@@ -253,7 +254,7 @@ def test_a_file_that_cannot_be_reopened_leaves_the_old_one_in_use(path, opened, 
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "fchown", lambda *_: None)
-    out = opened(path, owner=(0, 0))
+    out = opened(path, user=User(0, 0, None))
     assert out.append([b"one\n"]) == 0
     Path(path).rename(path + ".1")
     monkeypatch.setattr(os, "fchown", refuse)
@@ -363,3 +364,19 @@ def _leads_to(fd, path):
     with contextlib.suppress(OSError):
         return Path(f"/proc/self/fd/{fd}").readlink() == Path(path)
     return False
+
+
+def test_what_was_lost_is_told_by_the_process_that_lost_it(path, opened):
+    """A worker goes on with the appender of its parent."""
+    out = opened(path)
+    with at_most(0):
+        assert out.append([b"one\n"], notice) == 1
+    pid = os.fork()
+    if pid == 0:
+        out.append([b"from the child\n"], notice)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    out.append([b"two\n"], notice)
+    first, second, third = read(path)
+    assert (first, third) == (b"from the child\n", b"two\n")
+    assert second.startswith(b"1 lost: ")
