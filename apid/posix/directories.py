@@ -14,6 +14,7 @@ import dataclasses
 import errno
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 MOST_LINKS = 40
@@ -80,12 +81,14 @@ class Place:
     follow: int
 
 
-def open_place(path: str, *, exclusive: bool) -> Place:
+def open_place(path: str, *, exclusive: bool, groups: Collection[int] | None = None) -> Place:
     """Find the place of the file `path`, for a privileged process; links are followed, that of the last component included.
 
     Args:
         path: absolute.
         exclusive: refuse a place that is not safe. Otherwise one is returned, but no link is followed from there on.
+        groups: whose members must not be able to write to the last directory; None: no group but root's may. One that another
+            group may write to (Ubuntu's /var/log, for the group syslog) is not refused, and not safe.
 
     Raises:
         OSError: there is no such directory; EPERM: another user could lead the way elsewhere. `strerror` names the place.
@@ -99,7 +102,7 @@ def open_place(path: str, *, exclusive: bool) -> Place:
         while (walk.shared or not walk.in_proc()) and _is_link(walk.fd, name):
             directory, name = os.path.split(walk.step(name))
             walk.follow(directory)
-        walk.check(None)
+        walk.check(None, groups)
         undo.pop_all()
     return Place(walk.fd, name, not walk.shared, 0 if walk.in_proc() and not walk.shared else os.O_NOFOLLOW)
 
@@ -184,7 +187,7 @@ class _Walk:
             self._restart()
         return target
 
-    def check(self, owner: int | None) -> None:
+    def check(self, owner: int | None, groups: Collection[int] | None = None) -> None:
         """Raise OSError (EPERM) unless only trusted users can exchange the entry of `owner` in the directory reached.
 
         None: they must be the only ones who can make and exchange any entry.
@@ -198,6 +201,9 @@ class _Walk:
         if not by_group and not by_others:
             return
         if owner in self._trusted and found.st_mode & stat.S_ISVTX:
+            return
+        if groups is not None and not by_others and found.st_gid not in groups:
+            self.shared = f"the directory {self._spell()} is writable by group {found.st_gid}"
             return
         self._found("is writable by everybody" if by_others else f"is writable by group {found.st_gid}")
 

@@ -47,9 +47,10 @@ def open_to_append(path: str, mode: int, user: User | None = None) -> int:
                 return _open(path, mode)
         except PermissionError:
             pass
-    place = _place(path, exclusive=separate)
+    place = _place(path, separate, acting.groups(user) if separate and user is not None else None)
     try:
-        return _open_as_root(place, mode, user)
+        # In a directory of another group, nothing that this group puts there can be read by the workers.
+        return _open_as_root(place, mode, user, os.O_WRONLY if separate and not place.safe else os.O_RDWR)
     finally:
         os.close(place.directory)
 
@@ -63,7 +64,7 @@ def opener(path: str, flags: int) -> int:
     flags |= os.O_NONBLOCK | os.O_NOCTTY
     if not directories.privileged():
         return os.open(path, flags, 0o666)
-    place = _place(path, exclusive=False)
+    place = _place(path, False)
     try:
         fd = _checked(os.open(place.name, flags & ~os.O_TRUNC | place.follow, 0o666, dir_fd=place.directory), place)
     finally:
@@ -80,17 +81,17 @@ def _open(path: str, mode: int) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | _FLAGS, mode)
 
 
-def _place(path: str, *, exclusive: bool) -> directories.Place:
+def _place(path: str, exclusive: bool, groups: list[int] | None = None) -> directories.Place:
     try:
-        return directories.open_place(os.path.abspath(path), exclusive=exclusive)
+        return directories.open_place(os.path.abspath(path), exclusive=exclusive, groups=groups)
     except PermissionError:
         raise
     except OSError as error:  # as open(2) says it
         raise OSError(error.errno, os.strerror(error.errno or 0)) from error
 
 
-def _open_as_root(place: directories.Place, mode: int, user: User | None) -> int:
-    flags = os.O_RDWR | _FLAGS | place.follow
+def _open_as_root(place: directories.Place, mode: int, user: User | None, way: int) -> int:
+    flags = way | _FLAGS | place.follow
     for _ in range(MOST_TRIES):
         try:
             fd = os.open(place.name, flags, dir_fd=place.directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import stat
 import subprocess
@@ -248,3 +249,42 @@ def test_acting_changes_nothing_for_good(top):
         ):  # one inside the other is no way back to root
             (top / "file").touch()
     assert (os.getresuid(), os.getresgid(), os.getgroups(), prctl(3, 0, 0, 0, 0)) == before
+
+
+@pytest.fixture
+def shared(top):
+    """A directory of root's in which a group writes that the workers' user is not in, as /var/log of Ubuntu."""
+    made = top / "shared"
+    made.mkdir()
+    os.chown(made, 0, STRANGER)
+    made.chmod(0o775)
+    return made
+
+
+def test_the_directory_of_a_group_that_the_workers_are_not_in(shared, secrets):
+    assert written(shared / "apid.log")[:2] == (WORKERS.uid, WORKERS.gid)
+    os.link(secrets / "secret", shared / "hard.log")
+    (shared / "soft.log").symlink_to(secrets / "secret")
+    assert "2 names" in refused(shared / "hard.log")
+    assert "writable by group" in refused(shared / "soft.log")
+    (shared / "hard.log").unlink()
+    assert untouched(secrets)
+
+
+def test_what_such_a_group_puts_there_cannot_be_read_by_the_workers(shared):
+    (shared / "apid.log").write_text("of root's\n")
+    (shared / "apid.log").chmod(0o600)
+    fd = logfile.open_to_append(str(shared / "apid.log"), 0o640, WORKERS)
+    try:
+        assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        assert os.fstat(fd).st_uid == 0
+    finally:
+        os.close(fd)
+
+
+def test_the_directory_of_a_group_that_the_workers_are_in_is_refused(shared):
+    os.chown(shared, 0, WORKERS.gid)
+    shared.chmod(0o775)
+    (shared / "apid.log").write_text("of root's\n")
+    (shared / "apid.log").chmod(0o600)
+    assert "writable by group" in refused(shared / "apid.log")
