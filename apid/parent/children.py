@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from apid.parent.lifecycle import Stage, Turn, after
 
+WORDS = {"Ready": 1, "BootFailed": 1, "RecycleAsked": 1, "Draining": 1, "DrainDone": 2}
+"""How often a worker says each message of its own accord; a stop now during a drain makes a second DrainDone."""
+
 
 @dataclasses.dataclass(slots=True)
 class Child:
@@ -39,6 +42,10 @@ class Child:
     """It belongs to a change that failed, and to no generation any more: the number of that one is given again."""
     accounted: bool = False
     """It has named the requests that are lost with it, or said that there are none."""
+    due: dict[str, int] = dataclasses.field(default_factory=lambda: dict(WORDS))
+    """How often it may still say each message (apid.parent.conduct)."""
+    outlawed: bool = False
+    """It was killed for what it said: nothing that it says counts any more."""
 
     def turn(self, turn: Turn) -> None:
         """Go on in the table of `lifecycle`."""

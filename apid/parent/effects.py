@@ -69,6 +69,8 @@ class Effects:
         self.argv = tuple(argv)
         self.directory = directory
         """Where the daemon was started: an upgrade's program begins there."""
+        self.reaped: set[int] = set()
+        """Children that were waited for in this turn of the loop; their numbers may be other processes' by now."""
         self.code: int | None = None
         self.reason = ""
         self.faults = faults.Faults()
@@ -129,8 +131,9 @@ class Effects:
             case events.Kill():
                 with self.faults.caught("the log of a stack"):
                     self.exposures.collect(float("inf"))
-                # the installed program that is tried has a child of its own, which loads the pipelines
-                processes.kill(action.pid, action.signum, group=action.pid in self._trials)
+                if action.pid not in self.reaped:
+                    # the installed program that is tried has a child of its own, which loads the pipelines
+                    processes.kill(action.pid, action.signum, group=action.pid in self._trials)
             case events.Expose():
                 self.exposures.ask(action.pid, action.age, hung=action.hung)
 
@@ -206,6 +209,7 @@ class Effects:
 
                 pid = processes.fork(child)
                 undo.pop_all()  # after the fork nothing can fail that would have to be taken back
+        self.reaped.discard(pid)
         self.channels[pid] = ours
         self.stacks.add(pid, stacks)
         row.cells[SLOT], row.cells[GENERATION] = slot, generation
@@ -234,6 +238,7 @@ class Effects:
             trial = program.Trial.start(self.argv, self.directory)
         except OSError as error:
             return events.Failed(generation, f"cannot start the installed program {self.argv[0]}: {error.strerror}")
+        self.reaped.discard(trial.pid)
         self._trials[trial.pid] = trial
         return events.TrialStarted(generation, trial.pid)
 

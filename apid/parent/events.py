@@ -98,6 +98,14 @@ class Said:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Babbled:
+    """A child sent what is no message; `reason` says what it was."""
+
+    pid: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Exited:
     """A child was reaped; `code` is negative for a signal, `lost` describes the requests that it had in flight."""
 
@@ -158,6 +166,7 @@ Event = (
     | Spawned
     | SpawnFailed
     | Said
+    | Babbled
     | Exited
     | Silent
     | Beating

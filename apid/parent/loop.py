@@ -22,6 +22,7 @@ import time
 from collections import deque
 
 from apid import channel
+from apid.channel import Sender
 from apid.errors import ExitCode
 from apid.loggers import logger
 from apid.parent import events, faults, upgrade
@@ -74,6 +75,8 @@ class Loop:
         self._warned: set[str] = set()
         self._heard_out: set[int] = set()
         """Children whose channel is at its end: nothing to poll, though they may not have exited yet."""
+        self._deaf_to: set[int] = set()
+        """Children that have sent what is no message: they are about to die, and nothing else is read from them."""
         effects.in_child = self._in_child
         self._becoming = 0
         """Generation for which this process is about to become the installed program; 0: it is not."""
@@ -130,6 +133,7 @@ class Loop:
                 outcomes += self.effects.perform(action)
             # What came of it is known before anything else is looked at: a fork is never news to a plan that has moved on.
             queue.extendleft(reversed(outcomes))
+        self.effects.reaped.clear()
         if self._becoming:
             self._become_now()
         for duty in (self._sync, self._commands.sync, lambda: self._telling.publish(self.plan.state)):
@@ -208,6 +212,7 @@ class Loop:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
         for pid, code in processes.reap():
+            self.effects.reaped.add(pid)
             lost: tuple[str, ...] = ()
             with self._faults.caught("the requests of a child that has ended"):
                 lost = self.effects.in_flight(pid)
@@ -215,7 +220,9 @@ class Loop:
 
     def _hear(self, pid: int, most: int) -> list[Event]:
         """The messages that a child has sent; what is left comes in the next turn."""
-        sock = self.effects.channels.get(pid)
+        sock = self.effects.channels.get(pid) if pid not in self._deaf_to else None
+        change = self.plan.state.change
+        sender = Sender.TRIAL if change is not None and change.trial == pid else Sender.WORKER
         heard: list[Event] = []
         for _ in range(most):
             if sock is None:
@@ -226,16 +233,19 @@ class Loop:
                 break
             except OSError:
                 packet = b""
-            if not packet:
+            if not packet and _ended(sock):
                 self._unwatch(pid)
                 break
             try:
-                message = channel.decode(packet)
+                message = channel.decode(packet, sender)
                 heard.append(events.Said(pid, message))
                 if isinstance(message, channel.Ready):
                     self._warn(message.warnings)
             except channel.ChannelError as error:
-                LOG.error("%s", error, extra={"pid": pid})  # noqa: TRY400 - a traceback would say nothing more
+                self._deaf_to.add(pid)
+                self._unwatch(pid)
+                heard.append(events.Babbled(pid, str(error)))
+                break
         return heard
 
     def _warn(self, warnings: list[str]) -> None:
@@ -279,6 +289,7 @@ class Loop:
                 self._selector.register(sock, selectors.EVENT_READ, pid)
                 self._watched[pid] = sock
         self._heard_out &= set(channels)
+        self._deaf_to &= set(channels)
 
     def _unwatch(self, pid: int) -> None:
         sock = self._watched.pop(pid, None)
@@ -318,3 +329,10 @@ class Loop:
         finally:
             signals.unblock_all()
         self._turn([*self._last_words(exits), *asked])
+
+
+def _ended(sock: socket.socket) -> bool:
+    """Whether the other side is closed; otherwise what was read as the end was an empty packet."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -146,7 +146,7 @@ class Life:
                 self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=False))
                 return
             try:
-                self._obey(channel.decode(packet))
+                self._obey(channel.decode(packet, channel.Sender.PARENT))
             except channel.ChannelError as error:
                 LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
             except Exception:

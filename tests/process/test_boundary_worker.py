@@ -1,0 +1,175 @@
+"""Worker against parent, worker against sibling: an application that has taken over its worker, as an unprivileged user.
+
+Whatever it sends, writes or truncates: the parent keeps its pid and answers, the other workers serve on, and what can be seen to
+be no worker of apid is killed and replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support import processes
+from tests.support.apps import pipeline
+from tests.support.client import Connection, NoAnswer, get
+from tests.support.daemon import PROGRAM, Daemon
+from tests.support.processes import wait_until
+
+SEND = """
+import socket
+sock = channel()
+try:
+    for packet in {packets!r}:
+        sock.send(packet, socket.MSG_DONTWAIT)
+except OSError:
+    pass
+sock.detach()
+"""
+
+FLOOD = """
+import socket
+sock = channel()
+for turn in range(100_000):
+    try:
+        sock.send({packet!r}, socket.MSG_DONTWAIT)
+    except OSError:
+        break
+sock.detach()
+"""
+
+MOUNT = """
+closed=$1 python=$2; shift 2
+mount --bind "$python" /mnt
+mount -t tmpfs -o mode=755 none "$closed"
+mkdir -p "$python"
+mount --move /mnt "$python"
+exec "$@"
+"""
+
+DESCRIPTORS = """
+import array, os, socket
+sock = channel()
+ends = [one for _ in range(50) for one in os.pipe()]
+for turn in range(20):
+    sock.sendmsg([b'{"type":"Ready"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", ends))], socket.MSG_DONTWAIT)
+sock.detach()
+"""
+
+ATTACKS = {
+    "nested": SEND.format(packets=[b"[" * 60_000]),
+    "cut is a number": SEND.format(packets=[b'{"type":"DrainDone","cut":5}']),
+    "cause is an object": SEND.format(packets=[b'{"type":"RecycleAsked","cause":{}}']),
+    "numbers": SEND.format(packets=[b'{"type":"DrainDone","cut":[],"more":1e999}']),
+    "of the parent": SEND.format(packets=[b'{"type":"Drain","deadline":0,"successor":true}']),
+    "nothing": SEND.format(packets=[b""]),
+    "too long": SEND.format(packets=[b'{"type":"Reopened","error":"%s"}' % (b"x" * 70_000)]),
+    "ready twice": SEND.format(packets=[b'{"type":"Ready","report":{}}']),
+    "not asked": FLOOD.format(packet=b'{"type":"Reopened","error":"x"}'),
+    "flood": FLOOD.format(packet=b'{"type":"RecycleAsked","cause":"rss"}'),
+    "draining": FLOOD.format(packet=b'{"type":"Draining"}'),
+    "descriptors": DESCRIPTORS,
+}
+
+
+@pytest.fixture
+def taken_over(request):
+    """A function that starts a daemon of `taken_over`, as root with workers of an unprivileged user where that is possible."""
+    made: list[Daemon] = []
+
+    def make(**options) -> Daemon:
+        directory = Path(tempfile.mkdtemp(prefix="apid-boundary-"))
+        request.addfinalizer(lambda: shutil.rmtree(directory, ignore_errors=True))
+        directory.chmod(0o755)
+        root = os.geteuid() == 0
+        paste = pipeline("taken_over", at_load=directory / "at_load")
+        more = {"user": "nobody", "program": readable_by_others()} if root else {}
+        one = Daemon(directory, paste=paste, **{**more, **options})
+        made.append(one)
+        return one.start()
+
+    yield make
+    try:
+        for one in made:
+            assert one.stop() in (0, 1)
+            one.check_log()
+    finally:
+        for one in made:
+            one.kill()
+
+
+def readable_by_others() -> list[str]:
+    """The command of the daemon; where Python lives in a directory of root's, it is mounted there for everybody to read."""
+    python = Path(sys.base_prefix).resolve()
+    closed = [each for each in python.parents if not each.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return [str(PROGRAM)]
+    return ["unshare", "--mount", "sh", "-ec", MOUNT, "sh", str(closed[-1]), str(python), str(PROGRAM)]
+
+
+def each_worker(one: Daemon) -> dict[int, Connection]:
+    """A connection to each worker, by its pid."""
+    found: dict[int, Connection] = {}
+
+    def more() -> bool:
+        connection = Connection(one.address)
+        pid = int(connection.request().text)
+        if found.setdefault(pid, connection) is not connection:
+            connection.close()
+        return found.keys() == set(one.worker_pids())
+
+    wait_until(more, "a connection to each worker", 20)
+    return found
+
+
+def execute(connection: Connection, code: str) -> str:
+    """Have the worker at the other end execute Python; empty where that was its end."""
+    try:
+        return connection.request("POST", body=code.encode()).text
+    except (NoAnswer, ConnectionResetError):
+        return ""
+
+
+def test_whatever_a_worker_sends_costs_its_own_life_only(taken_over):
+    one = taken_over(workers=len(ATTACKS) + 1)
+    one.allow("sent what no worker sends", "worker ended: crash:SIGKILL: it sent what no worker sends")
+    before = processes.descriptors(one.pid)
+    connections = each_worker(one)
+    (spared, sibling), *attacked = connections.items()
+    for (pid, connection), (name, code) in zip(attacked, ATTACKS.items(), strict=True):
+        execute(connection, code)
+        wait_until(lambda pid=pid: not processes.alive(pid), f"{name}: the attacker is dead", 10)
+        assert sibling.request().text == str(spared)
+        assert one.status()["pid"] == one.pid
+    for connection in connections.values():
+        connection.close()
+    pids = one.wait_for_workers(len(ATTACKS) + 1, but=[pid for pid, _ in attacked], deadline=30)
+    assert spared in pids
+    wait_until(lambda: one.status()["ready"] == len(ATTACKS) + 1, "all are replaced", 30)
+    for pid, _ in attacked:
+        assert len(re.findall(rf"ERROR .*pid={pid} it sent what no worker sends: .*: killed", one.log())) == 1
+        assert re.search(rf"pid={pid} worker ended: crash:SIGKILL: it sent what no worker sends", one.log())
+    assert one.status()["ends"]["crash:SIGKILL"] == len(ATTACKS)
+    wait_until(lambda: len(processes.descriptors(one.pid)) <= len(before), "no descriptor of theirs is left", 10)
+    assert len(one.log()) < 200_000
+    assert one.ask("reload")["ok"]
+
+
+@pytest.mark.parametrize("attack", ["nested", "ready twice", "of the parent"])
+def test_a_trial_that_sends_anything_else_fails_its_reload(taken_over, attack):
+    one = taken_over(workers=1)
+    one.allow("reload failed", "Traceback")
+    (one.directory / "at_load").write_text(
+        ATTACKS[attack] + "import time\ntime.sleep(60)\n" * (attack != "ready twice")
+    )
+    answer = one.ask("reload")
+    assert not answer["ok"]
+    assert "the trial sent what no trial sends" in str(answer)
+    assert get(one.address).status == 200
+    assert one.status()["generation"] == 1
