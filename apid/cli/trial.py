@@ -44,6 +44,7 @@ def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
         from apid.worker import boot
 
         ours.close()
+        board.in_child(board.row(0))
         boot.run(ticket)
 
     pid = processes.fork(child)

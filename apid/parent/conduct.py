@@ -40,7 +40,9 @@ def judge(state: State, child: Child, event: events.Said | events.Babbled, now: 
     if not wrong:
         return []
     child.outlawed, child.deadline = True, 0.0
-    child.cause = child.cause if child.cause == Cause.HUNG else ""  # its seat is free already; otherwise how it ends is the cause
+    child.cause = (
+        child.cause if child.cause == Cause.HUNG else ""
+    )  # its seat is free already; otherwise how it ends is the cause
     child.reason = f"it sent what no worker sends: {wrong}"
     state.killed += child.stage is Stage.DRAINING and state.phase is Phase.STOPPING
     return [Say(logging.ERROR, f"{child.reason}: killed", _about(child)), events.Kill(child.pid, signal.SIGKILL)]

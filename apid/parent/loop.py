@@ -36,7 +36,7 @@ from apid.parent.plan import Plan
 from apid.parent.telling import Telling
 from apid.parent.watch import Watch
 from apid.posix import processes, signals
-from apid.scoreboard import BEAT_NS
+from apid.scoreboard import BEAT_NS, PID
 
 LOG = logger("apid.parent")
 
@@ -265,12 +265,10 @@ class Loop:
             return []
         beats: dict[int, float] = {}
         for child in self.plan.state.children:
-            beat = self.effects.board.row(child.row).cells[BEAT_NS]
-            if beat and child.stage in (
-                Stage.READY,
-                Stage.DRAINING,
-            ):  # 0: it beats into a scoreboard that an upgrade lost
-                beats[child.pid] = beat / 1e9
+            row = self.effects.board.row(child.row)
+            # another one: it beats into a scoreboard that an upgrade lost
+            if row.seat[PID] == child.pid and child.stage in (Stage.READY, Stage.DRAINING):
+                beats[child.pid] = row.cells[BEAT_NS] / 1e9
         found: list[Event] = []
         for finding in self._watch.look(now, beats, self.plan.state.daemon.worker_timeout):
             if finding.silent:

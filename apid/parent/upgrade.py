@@ -47,7 +47,7 @@ def become(state: State, effects: Effects) -> str:
         "stacks": {str(pid): fd for pid, fd in effects.stacks.items().items()},
         "rows": {str(pid): row for pid, row in effects.rows.items()},
         "places": {str(generation): places for generation, places in effects.places.items()},
-        "board": effects.board.fd,
+        "board": effects.board.fds,
         "control": None
         if control is None or control.server is None
         else [control.server.fileno(), control.path, control.file],
@@ -57,7 +57,7 @@ def become(state: State, effects: Effects) -> str:
         },
         "pid_file": [pid_file.fd, pid_file.path] if pid_file else None,
     }
-    keep = [effects.board.fd, *document["channels"].values(), *document["stacks"].values()]
+    keep = [*effects.board.fds, *document["channels"].values(), *document["stacks"].values()]
     keep += [fileno for kind in ("listeners", "clients") for fileno, *_ in document[kind].values()]
     keep += [document[kind][0] for kind in ("control", "pid_file") if document[kind]]
     with os.fdopen(os.memfd_create("apid-state", os.MFD_CLOEXEC), "wb") as file:
@@ -100,8 +100,9 @@ class Inheritance:
     def board(self) -> Scoreboard | None:
         """The counters; None when this program lays them out differently, or they cannot be mapped."""
         try:
-            os.set_inheritable(self.document["board"], False)
-            return Scoreboard.attach(self.document["board"])
+            for fd in self.document["board"]:
+                os.set_inheritable(fd, False)
+            return Scoreboard.attach(*self.document["board"])
         except Exception:
             LOG.exception("the scoreboard could not be taken over: the counters restart at zero")
             return None
@@ -119,7 +120,7 @@ class Inheritance:
         for pid, fd in self.document["stacks"].items():
             with caught(f"taking over the stacks of process {pid}"):
                 os.set_inheritable(fd, False)
-                effects.stacks.add(int(pid), fd, os.fstat(fd).st_size)
+                effects.stacks.add(int(pid), fd)
         for pid in self.document["channels"].keys() - {str(pid) for pid in effects.channels}:
             with caught(f"the dismissal of process {pid}"):
                 processes.kill(int(pid), signal.SIGTERM)  # it hears nothing else any more; another one takes its seat

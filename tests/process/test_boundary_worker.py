@@ -12,6 +12,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -64,16 +65,12 @@ sock.detach()
 
 ATTACKS = {
     "nested": SEND.format(packets=[b"[" * 60_000]),
-    "cut is a number": SEND.format(packets=[b'{"type":"DrainDone","cut":5}']),
     "cause is an object": SEND.format(packets=[b'{"type":"RecycleAsked","cause":{}}']),
-    "numbers": SEND.format(packets=[b'{"type":"DrainDone","cut":[],"more":1e999}']),
-    "of the parent": SEND.format(packets=[b'{"type":"Drain","deadline":0,"successor":true}']),
     "nothing": SEND.format(packets=[b""]),
     "too long": SEND.format(packets=[b'{"type":"Reopened","error":"%s"}' % (b"x" * 70_000)]),
     "ready twice": SEND.format(packets=[b'{"type":"Ready","report":{}}']),
     "not asked": FLOOD.format(packet=b'{"type":"Reopened","error":"x"}'),
     "flood": FLOOD.format(packet=b'{"type":"RecycleAsked","cause":"rss"}'),
-    "draining": FLOOD.format(packet=b'{"type":"Draining"}'),
     "descriptors": DESCRIPTORS,
 }
 
@@ -161,7 +158,7 @@ def test_whatever_a_worker_sends_costs_its_own_life_only(taken_over):
     assert one.ask("reload")["ok"]
 
 
-@pytest.mark.parametrize("attack", ["nested", "ready twice", "of the parent"])
+@pytest.mark.parametrize("attack", ["nested", "ready twice"])
 def test_a_trial_that_sends_anything_else_fails_its_reload(taken_over, attack):
     one = taken_over(workers=1)
     one.allow("reload failed", "Traceback")
@@ -173,3 +170,145 @@ def test_a_trial_that_sends_anything_else_fails_its_reload(taken_over, attack):
     assert "the trial sent what no trial sends" in str(answer)
     assert get(one.address).status == 200
     assert one.status()["generation"] == 1
+
+
+MAPPED = """
+import ctypes
+def mapped():
+    for line in open("/proc/self/maps"):
+        if "memfd:apid" in line:
+            span, protection = line.split()[:2]
+            start, end = (int(part, 16) for part in span.split("-"))
+            yield start, end - start, protection
+"""
+
+OVERWRITE = (
+    MAPPED
+    + """
+for start, size, protection in mapped():
+    if "w" in protection:
+        ctypes.memset(start, 0xFF, size)
+"""
+)
+
+FOR_EVER = (
+    OVERWRITE
+    + """
+import threading, time
+from eventlet import patcher
+def again():
+    sleep = patcher.original("time").sleep
+    while True:
+        for start, size, protection in spans:
+            ctypes.memset(start, 0xFF, size)
+        sleep(0.01)
+spans = [one for one in mapped() if "w" in one[2]]
+patcher.original("threading").Thread(target=again, daemon=True).start()
+"""
+)
+
+PERMIT = (
+    MAPPED
+    + """
+answer = [ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), 3) for start, size, protection in mapped()
+          if "w" not in protection]
+"""
+)
+
+TRUNCATE = """
+import os, re
+answer = []
+for name in os.listdir("/proc/self/fd"):
+    try:
+        if "memfd:" in os.readlink("/proc/self/fd/" + name):
+            for size in (0, 1, 2**40):
+                try:
+                    os.ftruncate(int(name), size)
+                    answer.append(name)
+                except PermissionError:
+                    pass
+            try:
+                while True:
+                    os.write(int(name), b"x" * 65536)
+            except PermissionError:
+                pass
+    except OSError:
+        pass
+"""
+
+
+def test_whatever_a_worker_does_to_the_shared_memory(taken_over):
+    """It truncates, grows, makes it writable and fills it with 0xff: numbers are wrong, and nothing else is."""
+    one = taken_over(workers=2, worker_timeout=3, graceful_shutdown_timeout=5)
+    one.allow(".")
+    (spared, sibling), (attacker, connection) = each_worker(one).items()
+    assert execute(connection, TRUNCATE) == "[]"
+    results = set(execute(connection, PERMIT).strip("[]").split(", "))
+    assert results == {"-1"}, "a mapping that is only read was made writable"
+    execute(connection, OVERWRITE)
+    for _ in range(20):
+        assert sibling.request().text == str(spared)
+        with Connection(one.address) as other:
+            assert int(other.request().text) in (spared, attacker)
+    shown = {worker["pid"]: worker for worker in one.status()["workers"]}
+    assert shown[spared]["requests"] < 1000
+    one.apidctl("status")
+    assert one.ask("reload")["ok"]
+    pids = one.wait_for_workers(2, but=[spared, attacker], deadline=20)
+    assert one.status()["pid"] == one.pid
+    totals = one.status()["totals"]["requests"]
+    assert totals == 2**64 - 1, "the sum stops at the greatest number"
+    connection.close()
+    sibling.close()
+
+    # and once more, without end, and with nothing that looks like a beat
+    (spared, sibling), (attacker, connection) = each_worker(one).items()
+    assert {spared, attacker} == set(pids)
+    execute(connection, FOR_EVER)
+    wait_until(lambda: not processes.alive(attacker), "a worker that writes no beat is hung", 20)
+    assert sibling.request().text == str(spared)
+    assert spared in one.wait_for_workers(2, but=[attacker], deadline=20)
+    wait_until(lambda: one.status()["ready"] == 2, "it is replaced", 20)
+    assert one.ask("reload")["ok"]
+    sibling.close()
+    connection.close()
+
+
+OPEN = """
+import os, socket
+answer = []
+for name in os.listdir("/proc/self/fd"):
+    try:
+        what = os.readlink("/proc/self/fd/" + name)
+        if what.startswith("socket:"):
+            sock = socket.socket(fileno=os.dup(int(name)))
+            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            what = sock.type.name + " listening" * listens
+            sock.close()
+        answer.append(what)
+    except OSError:
+        pass
+answer = "\\n".join(answer)
+"""
+
+
+def test_a_worker_has_the_descriptors_that_it_needs(taken_over):
+    """No control socket, no channel of a sibling, no shared memory that could be mapped again, no pid file."""
+    one = taken_over(workers=2, pid_file="apid.pid")
+    connections = each_worker(one)
+    found = Counter(
+        re.sub(r":\[\d+\]", "", line) for line in execute(next(iter(connections.values())), OPEN).split("\n")
+    )
+    for connection in connections.values():
+        connection.close()
+    log = str(one.log_path)
+    assert found.pop("SOCK_STREAM") >= 1  # connections
+    assert found == {
+        "/dev/null": 1,
+        log: 3,  # standard output, standard error, the log
+        "pipe": 2,  # signals
+        "anon_inode:[eventpoll]": 1,
+        "SOCK_STREAM listening": 1,
+        "SOCK_SEQPACKET": 1,
+        "/memfd:apid-stacks (deleted)": 1,
+    }
