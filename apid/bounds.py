@@ -6,8 +6,12 @@ No conversion is tried: `true` is no number, `1.0` is no integer, and a text is 
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import json
-from collections.abc import Callable, Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from apid.logformats import escape
@@ -128,6 +132,72 @@ def record(required: Mapping[str, Check], optional: Mapping[str, Check] | None =
         return {name: _member(name, known[name], one) for name, one in value.items()}
 
     return check_all
+
+
+def of(kind: Any) -> Check:
+    """The check for values of a type that `json.dumps` has written; it returns values of the type again.
+
+    Dataclasses (`dataclasses.asdict`; a field that is missing has its default, for the writer may be of another version),
+    enumerations with texts, list, set (as an array), tuple (with a length), dict (with texts or integers as keys), `X | None`,
+    and `Annotated[X, check]`, which is that check.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if origin is typing.Annotated:
+        check: Check = arguments[1]
+        return check
+    if origin is types.UnionType:
+        inner = of(arguments[0])  # the other one is None
+        return lambda value: None if value is None else inner(value)
+    if origin is tuple:
+        return _tuple([of(each) for each in arguments])
+    if origin is dict:
+        return mapping(_decimal if arguments[0] is int else of(arguments[0]), of(arguments[1]), _MANY)
+    if origin in (list, set):
+        all_of = items(of(arguments[0]), _MANY)
+        return lambda value: origin(all_of(value))
+    if issubclass(kind, enum.Enum):
+        word = one_of(*(each.value for each in kind))
+        return lambda value: kind(word(value))
+    return _dataclass(kind)
+
+
+_MANY = 2**20
+_PLAIN: dict[Any, Check] = {
+    int: whole(-(2**64), 2**64),
+    float: number(-1e18, 1e18),
+    str: text(2**24, raw=True),
+    bool: flag,
+}
+
+
+def _dataclass(kind: Any) -> Check:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    given = {field.name for field in dataclasses.fields(kind) if _has_default(field)}
+    checks = {field.name: of(hints[field.name]) for field in dataclasses.fields(kind)}
+    required = {name: check for name, check in checks.items() if name not in given}
+    check = record(required, {name: checks[name] for name in given})
+    return lambda value: kind(**check(value))
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _tuple(checks: Sequence[Check]) -> Check:
+    def check_all(value: object) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(checks):
+            raise ValueError(f"not an array of {len(checks)} elements")
+        return tuple(check(one) for check, one in zip(checks, value, strict=True))
+
+    return check_all
+
+
+def _decimal(value: object) -> int:
+    if type(value) is not str or not value.isascii() or not value.isdecimal() or len(value) > 20:
+        raise ValueError("a name is no number")
+    return int(value)
 
 
 def _member(name: str, check: Check, value: object) -> Any:

@@ -14,11 +14,10 @@ import dataclasses
 import enum
 import json
 import socket
-import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from apid.bounds import Check, clean, flag, items, loads, mapping, number, one_of, record, text, whole
+from apid.bounds import clean, flag, items, loads, mapping, number, of, one_of, record, text, whole
 
 if TYPE_CHECKING:
     from apid.conf.settings import Settings
@@ -186,24 +185,7 @@ SENT_BY: Mapping[Sender, tuple[type[Any], ...]] = {
 """The messages of each sender; nobody accepts another one from it."""
 
 
-def _fields(message: type[Any]) -> Check:
-    """Check the fields of a message. One that is missing has its default: a worker may be of an older version than its parent."""
-    hints = typing.get_type_hints(message, include_extras=True)
-    checks = {field.name: hints[field.name].__metadata__[0] for field in dataclasses.fields(message)}
-    given = {field.name for field in dataclasses.fields(message) if _has_default(field)}
-    return record(
-        {name: check for name, check in checks.items() if name not in given}, {name: checks[name] for name in given}
-    )
-
-
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-
-
-_KNOWN = {
-    sender: {message.__name__: (message, _fields(message)) for message in messages}
-    for sender, messages in SENT_BY.items()
-}
+_KNOWN = {sender: {message.__name__: of(message) for message in messages} for sender, messages in SENT_BY.items()}
 
 
 def encode(message: Message) -> bytes:
@@ -262,8 +244,7 @@ def decode(packet: bytes, sender: Sender) -> Message:
         known = _KNOWN[sender]
         if not isinstance(name, str) or name not in known:
             raise ValueError(f"its type is none of {', '.join(known)}")  # noqa: TRY301 - as above
-        cls, check = known[name]
-        message: Message = cls(**check(fields))
+        message: Message = known[name](fields)
     except ValueError as error:
         raise ChannelError(f"not a message: {packet[:200]!r} ({error})") from error
     return message

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Annotated
 
+from apid.bounds import whole
 from apid.parent.lifecycle import Stage, Turn, after
+from apid.scoreboard import ROWS
 
 WORDS = {"Ready": 1, "BootFailed": 1, "RecycleAsked": 1, "Draining": 1, "DrainDone": 2}
 """How often a worker says each message of its own accord; a stop now during a drain makes a second DrainDone."""
@@ -25,10 +28,10 @@ class Child:
         stalled: it was reported as not beating; said once a stall.
     """
 
-    pid: int
-    slot: int
+    pid: Annotated[int, whole(2, 2**31 - 1)]
+    slot: Annotated[int, whole(0, ROWS)]
     generation: int
-    row: int
+    row: Annotated[int, whole(0, ROWS - 1)]
     spawned: float
     stage: Stage = Stage.BOOTING
     ready: float = 0.0

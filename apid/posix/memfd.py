@@ -11,6 +11,9 @@ import fcntl
 import mmap
 import os
 
+EVERYTHING = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+"""Seals of a memfd that stays as it is."""
+
 _SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _READ, _WRITE = mmap.PROT_READ, mmap.PROT_WRITE
 _MAP_FIXED = 0x10  # linux/mman.h
@@ -35,6 +38,15 @@ def create(name: str, size: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def of(data: bytes, name: str) -> int:
+    """Return a new memfd, close-on-exec, with this content, which nobody can change (EVERYTHING)."""
+    with os.fdopen(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "wb") as file:
+        file.write(data)
+        file.flush()
+        fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, EVERYTHING)
+        return os.dup(file.fileno())
 
 
 def check(fd: int, size: int) -> None:
