@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from apid.bounds import clean
 from apid.posix import memfd
 
 STATE_VERSION = 3
@@ -91,10 +92,11 @@ class Trial:
         return cls(pid, fd)
 
     def output(self) -> str:
-        """What it wrote to its standard error (the last 16 KiB); the descriptor is closed."""
+        """What it wrote to its standard error (the last 16 KiB), without control characters; the descriptor is closed."""
         try:
             size = min(OUTPUT, os.lseek(self.fd, 0, os.SEEK_CUR))  # they share the offset
-            return os.pread(self.fd, 16384, max(0, size - 16384)).decode("utf-8", "replace")
+            start = max(0, size - 16384)
+            return clean(os.pread(self.fd, size - start, start).decode("utf-8", "replace"), lines=True)
         finally:
             os.close(self.fd)
 

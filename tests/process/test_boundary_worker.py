@@ -215,6 +215,22 @@ answer = [ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), ctypes.c_size_t(siz
 """
 )
 
+LIE = (
+    MAPPED
+    + """
+import ctypes, random, threading
+from eventlet import patcher
+def lie():
+    sleep = patcher.original("time").sleep
+    start = next(start for start, size, protection in mapped() if "w" in protection)
+    cells = (ctypes.c_uint64 * 512).from_address(start)
+    while True:
+        cells[:] = [random.randrange(3) for _ in cells]
+        sleep(0.001)
+patcher.original("threading").Thread(target=lie, daemon=True).start()
+"""
+)
+
 TRUNCATE = """
 import os, re
 answer = []
@@ -258,6 +274,15 @@ def test_whatever_a_worker_does_to_the_shared_memory(taken_over):
     assert one.status()["pid"] == one.pid
     totals = one.status()["totals"]["requests"]
     assert totals == 2**64 - 1, "the sum stops at the greatest number"
+    connection.close()
+    sibling.close()
+
+    # a lie about the connections of everybody keeps no client waiting
+    (spared, sibling), (attacker, connection) = each_worker(one).items()
+    execute(connection, LIE)
+    for _ in range(30):
+        with Connection(one.address) as other:
+            assert int(other.request().text) in (spared, attacker)
     connection.close()
     sibling.close()
 

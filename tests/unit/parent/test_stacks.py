@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from apid.parent.program import OUTPUT
+from apid.parent.program import OUTPUT, Trial
 from apid.parent.stacks import ROOM, Stacks
 from apid.posix import memfd
 
@@ -73,3 +73,14 @@ def test_its_size_stays(size):
             memfd.check(fd, size + 1)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("filled", [0, OUTPUT - 10])
+def test_what_a_tried_program_has_written_is_bounded_and_controls_no_terminal(filled):
+    fd = memfd.create("apid-test", OUTPUT)
+    os.lseek(fd, filled, os.SEEK_SET)
+    os.write(fd, b"a\x1b[2J\nb\xff\r"[: OUTPUT - filled])
+    found = Trial(1, fd).output()
+    assert len(found) <= 4 * 16384
+    assert found.endswith("a\\x1b[2J\nb\ufffd\\r")
+    assert "\x1b" not in found
