@@ -123,13 +123,17 @@ class Inheritance:
 
     def board(self) -> Scoreboard | None:
         """The counters; None when this program lays them out differently, or they cannot be mapped."""
+        fds, board = self.document["board"], None
         try:
-            for fd in self.document["board"]:
+            for fd in fds:
                 os.set_inheritable(fd, False)
-            return Scoreboard.attach(*self.document["board"])
+            board = Scoreboard.attach(*fds)
         except Exception:
             LOG.exception("the scoreboard could not be taken over: the counters restart at zero")
-            return None
+        for fd in fds if board is None else ():
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        return board
 
     def give(self, effects: Effects) -> None:
         """Hand everything else to the effects of this image; what cannot be taken over is logged, and the rest is."""
