@@ -3,9 +3,9 @@
 They travel over a SOCK_SEQPACKET socketpair, one message a packet, as UTF-8 JSON: an object whose `type` names the class.
 The end of the stream means that the other side is gone, and says it even after kill -9.
 
-An application shares the process of its worker, so a packet of a worker may be anything. `decode` accepts only the messages of
-its sender (`SENT_BY`), with exact types within the bounds that each field declares; texts come out as one line (tracebacks: as
-lines) without control characters. How often a worker may say each message is in apid.parent.conduct.
+An application shares the process of its worker, so a packet of a worker may hold anything. `decode` accepts only the messages of
+its sender (`SENT_BY`), with exact types within the bounds that each field declares; texts lose their control characters, and all
+but tracebacks become one line. How often a worker may send each message is in apid.parent.protocol.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ SENT_BY: Mapping[Sender, tuple[type[Any], ...]] = {
     Sender.WORKER: (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Reopened, Dumped),
     Sender.TRIAL: (Ready, BootFailed),
 }
-"""The messages of each sender; nobody accepts another one from it."""
+"""The messages of each sender; any other is refused."""
 
 
 _KNOWN = {sender: {message.__name__: of(message) for message in messages} for sender, messages in SENT_BY.items()}

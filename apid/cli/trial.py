@@ -62,7 +62,7 @@ def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
         try:
             message = channel.decode(packet, channel.Sender.TRIAL)
         except channel.ChannelError as error:
-            return channel.BootFailed("crash", f"the child that loads the pipelines sent what no trial sends: {error}")
+            return channel.BootFailed("crash", f"protocol violation of the child that loads the pipelines: {error}")
         if isinstance(message, channel.Ready | channel.BootFailed):
             return message
     return channel.BootFailed("crash", f"the child that loads the pipelines ended ({processes.describe_end(code)})")

@@ -82,14 +82,14 @@ def note(state: State, event: events.Prepared | events.Failed | events.TrialStar
     return [events.Try(change.generation)]
 
 
-def trial_said(state: State, event: events.Said | events.Babbled) -> list[Action]:
-    """The throw-away child has spoken; the change goes on once it has ended. Two messages are as bad as none that is one."""
+def trial_said(state: State, event: events.Said | events.Violation) -> list[Action]:
+    """Note the one message of the trial; anything more is a violation. The change goes on once the trial has ended."""
     change = state.change
     if change is None:
         return []
-    if isinstance(event, events.Babbled) or change.passed or change.told:
-        wrong = event.reason if isinstance(event, events.Babbled) else f"{type(event.message).__name__} is not due"
-        change.passed, change.told, change.detail = False, f"the trial sent what no trial sends: {wrong}", ""
+    if isinstance(event, events.Violation) or change.passed or change.told:
+        wrong = event.reason if isinstance(event, events.Violation) else f"{type(event.message).__name__} is not due"
+        change.passed, change.told, change.detail = False, f"protocol violation of the trial: {wrong}", ""
         return [events.Kill(change.trial, signal.SIGKILL)]
     if isinstance(event.message, channel.Ready):
         change.passed = True

@@ -11,7 +11,7 @@ from apid.parent.lifecycle import Stage, Turn, after
 from apid.scoreboard import ROWS
 
 WORDS = {"Ready": 1, "BootFailed": 1, "RecycleAsked": 1, "Draining": 1, "DrainDone": 2}
-"""How often a worker says each message of its own accord; a stop now during a drain makes a second DrainDone."""
+"""How often a worker sends each message without being asked; a stop now during a drain makes a second DrainDone."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -46,9 +46,9 @@ class Child:
     accounted: bool = False
     """It has named the requests that are lost with it, or said that there are none."""
     due: dict[str, int] = dataclasses.field(default_factory=lambda: dict(WORDS))
-    """How often it may still say each message (apid.parent.conduct)."""
-    outlawed: bool = False
-    """It was killed for what it said: nothing that it says counts any more."""
+    """How many of each message are still due (apid.parent.protocol)."""
+    condemned: bool = False
+    """It was killed for a violation of the protocol; its messages are ignored."""
 
     def turn(self, turn: Turn) -> None:
         """Go on in the table of `lifecycle`."""

@@ -98,8 +98,8 @@ class Said:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Babbled:
-    """A child sent what is no message; `reason` says what it was."""
+class Violation:
+    """A child sent a packet that is no message; `reason` quotes it."""
 
     pid: int
     reason: str
@@ -166,7 +166,7 @@ Event = (
     | Spawned
     | SpawnFailed
     | Said
-    | Babbled
+    | Violation
     | Exited
     | Silent
     | Beating

@@ -75,8 +75,8 @@ class Loop:
         self._warned: set[str] = set()
         self._heard_out: set[int] = set()
         """Children whose channel is at its end: nothing to poll, though they may not have exited yet."""
-        self._deaf_to: set[int] = set()
-        """Children that have sent what is no message: they are about to die, and nothing else is read from them."""
+        self._violators: set[int] = set()
+        """Children that violated the protocol: they are being killed, and nothing else is read from them."""
         effects.in_child = self._in_child
         self._becoming = 0
         """Generation for which this process is about to become the installed program; 0: it is not."""
@@ -220,7 +220,7 @@ class Loop:
 
     def _hear(self, pid: int, most: int) -> list[Event]:
         """The messages that a child has sent; what is left comes in the next turn."""
-        sock = self.effects.channels.get(pid) if pid not in self._deaf_to else None
+        sock = self.effects.channels.get(pid) if pid not in self._violators else None
         change = self.plan.state.change
         sender = Sender.TRIAL if change is not None and change.trial == pid else Sender.WORKER
         heard: list[Event] = []
@@ -242,9 +242,9 @@ class Loop:
                 if isinstance(message, channel.Ready):
                     self._warn(message.warnings)
             except channel.ChannelError as error:
-                self._deaf_to.add(pid)
+                self._violators.add(pid)
                 self._unwatch(pid)
-                heard.append(events.Babbled(pid, str(error)))
+                heard.append(events.Violation(pid, str(error)))
                 break
         return heard
 
@@ -287,7 +287,7 @@ class Loop:
                 self._selector.register(sock, selectors.EVENT_READ, pid)
                 self._watched[pid] = sock
         self._heard_out &= set(channels)
-        self._deaf_to &= set(channels)
+        self._violators &= set(channels)
 
     def _unwatch(self, pid: int) -> None:
         sock = self._watched.pop(pid, None)

@@ -15,7 +15,7 @@ import signal
 from apid import channel
 from apid.conf.settings import Daemon
 from apid.errors import ExitCode
-from apid.parent import change_steps, conduct, ending, events, polls, scaling
+from apid.parent import change_steps, ending, events, polls, protocol, scaling
 from apid.parent.children import Child
 from apid.parent.dismissal import dismiss, dismiss_strays, quiesce
 from apid.parent.events import Action, Asked, Cause, Event, Say
@@ -94,7 +94,7 @@ class Plan:
                 return []
             case events.SpawnFailed():
                 return self._spawn_failed(event, now)
-            case events.Said() | events.Babbled():
+            case events.Said() | events.Violation():
                 return self._said(event, now)
             case events.Exited():
                 return self._exited(event, now)
@@ -152,15 +152,15 @@ class Plan:
             )
         ]
 
-    def _said(self, event: events.Said | events.Babbled, now: float) -> list[Action]:
+    def _said(self, event: events.Said | events.Violation, now: float) -> list[Action]:
         state = self.state
         if state.change is not None and event.pid == state.change.trial:
             return change_steps.trial_said(state, event)
         child = state.children.get(event.pid)
         if child is None:
             return []
-        punishment = conduct.judge(state, child, event, now)
-        if isinstance(event, events.Babbled) or child.outlawed:
+        punishment = protocol.judge(state, child, event, now)
+        if isinstance(event, events.Violation) or child.condemned:
             return punishment
         message = event.message
         match message:
@@ -177,7 +177,7 @@ class Plan:
                 child.asked = message.cause
             case channel.DrainDone():
                 child.accounted = True
-                return conduct.lost(state, child, message)
+                return protocol.lost(state, child, message)
             case channel.Draining():
                 return polls.deaf(state, child)
             case channel.Reopened() | channel.Dumped():

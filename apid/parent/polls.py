@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apid import channel
-from apid.parent import conduct, events
+from apid.parent import events, protocol
 from apid.parent.children import Child
 from apid.parent.events import Action
 from apid.parent.lifecycle import Stage
@@ -35,7 +35,7 @@ def begin(state: State, command: Command, who: int | None, now: float) -> list[A
 
 
 def _put(child: Child, question: channel.Message) -> Action:
-    conduct.asked(child, question)
+    protocol.asked(child, question)
     return events.Tell(child.pid, question)
 
 

@@ -145,7 +145,7 @@ class Machine(RuleBasedStateMachine):
         process = self.one(pick, [p for p in self.kernel.processes.values() if p.ended is None])
         if process:
             for _ in range(times):
-                said = events.Babbled(process.pid, "[[[") if message is None else events.Said(process.pid, message)
+                said = events.Violation(process.pid, "[[[") if message is None else events.Said(process.pid, message)
                 self.kernel.exits.append(said)
             process.ready |= isinstance(message, channel.Ready)
             if isinstance(message, channel.DrainDone):

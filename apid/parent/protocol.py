@@ -1,7 +1,7 @@
-"""What a worker may say, in which order and how often; one that says anything else is killed. Pure: state in, actions out.
+"""The protocol between a worker and its parent: which messages are due, and how often. Pure: state in, actions out.
 
-A worker of apid says a few words in its life. An application that has taken over its worker may say anything at any time, so the
-parent counts: a message that is not due costs the worker its life, and no flood lasts longer than one message.
+A worker sends a few messages in its life. An application that has taken over its worker can send anything at any time, so the
+parent counts: the first packet that is no message, or message that is not due, ends the worker, and a flood with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from apid.parent.phases import Phase, ending
 from apid.parent.state import State
 
 LEAVES_WITHIN = 70.0
-"""Seconds that a worker has after its last words (BootFailed, DrainDone): exit functions take 60 at most."""
+"""Seconds from a last message (BootFailed, DrainDone) to the exit; exit functions take 60 at most."""
 
 _FIRST = (channel.Ready, channel.BootFailed)
 _LAST = (channel.BootFailed, channel.DrainDone)
@@ -26,30 +26,29 @@ _ANSWERS = {channel.Reopen: channel.Reopened, channel.Dump: channel.Dumped}
 
 
 def asked(child: Child, question: channel.Message) -> None:
-    """A question was sent: one answer is due."""
+    """Note that a question is sent: one answer is due."""
     answer = _ANSWERS.get(type(question))
     if answer is not None:
         child.due[answer.__name__] = child.due.get(answer.__name__, 0) + 1
 
 
-def judge(state: State, child: Child, event: events.Said | events.Babbled, now: float) -> list[Action]:
-    """Count a message. Kill its worker if it was not due, or was no message at all: nothing that it says later counts."""
-    if child.outlawed:
+def judge(state: State, child: Child, event: events.Said | events.Violation, now: float) -> list[Action]:
+    """Count a message; kill its worker for a violation of the protocol, and ignore whatever it sends afterwards."""
+    if child.condemned:
         return []
-    wrong = event.reason if isinstance(event, events.Babbled) else _hear(child, event.message, now)
+    wrong = event.reason if isinstance(event, events.Violation) else _hear(child, event.message, now)
     if not wrong:
         return []
-    child.outlawed, child.deadline = True, 0.0
-    child.cause = (
-        child.cause if child.cause == Cause.HUNG else ""
-    )  # its seat is free already; otherwise how it ends is the cause
-    child.reason = f"it sent what no worker sends: {wrong}"
+    child.condemned, child.deadline = True, 0.0
+    if child.cause != Cause.HUNG:  # the seat of a hung worker is free already
+        child.cause = ""  # the signal that ends it
+    child.reason = f"protocol violation: {wrong}"
     state.killed += child.stage is Stage.DRAINING and state.phase is Phase.STOPPING
     return [Say(logging.ERROR, f"{child.reason}: killed", _about(child)), events.Kill(child.pid, signal.SIGKILL)]
 
 
 def _hear(child: Child, message: channel.Message, now: float) -> str:
-    """Count a message; returns what is wrong with it."""
+    """Count a message; return the violation, or an empty text."""
     name = type(message).__name__
     if not child.due.get(name):
         return f"{name} is not due"
@@ -63,7 +62,7 @@ def _hear(child: Child, message: channel.Message, now: float) -> str:
 
 
 def lost(state: State, child: Child, message: channel.DrainDone) -> list[Action]:
-    """A worker has named the requests that end with it."""
+    """Log the requests that a worker has named as lost with it."""
     if not message.cut:
         return []
     state.cut += len(message.cut) + message.more if ending(state.phase) else 0

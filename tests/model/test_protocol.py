@@ -1,4 +1,4 @@
-"""A worker or a trial that says what is not due: it is killed, once, and everything else goes on as after a crash."""
+"""A worker or a trial that violates the protocol is killed once, and everything else goes on as after a crash."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from apid import channel
 from apid.parent import events
-from apid.parent.conduct import LEAVES_WITHIN
 from apid.parent.phases import Command, Phase
+from apid.parent.protocol import LEAVES_WITHIN
 from tests.model.kernel import TRIAL, Kernel
 from tests.model.steps import boot, pass_trial, running, seats
 
@@ -35,7 +35,7 @@ def errors(done):
 def said(kernel, pid, *messages):
     """What is done when these come in one turn."""
     for message in messages:
-        made = events.Babbled(pid, "not a message") if message is None else events.Said(pid, message)
+        made = events.Violation(pid, "not a message") if message is None else events.Said(pid, message)
         kernel.exits.append(made)
     return kernel.turn()
 
@@ -122,7 +122,7 @@ def test_a_trial_has_one_word(first, second):
     kernel.turn()
     (verdict,) = kernel.replies[1]
     assert not verdict.ok
-    assert "the trial sent what no trial sends" in verdict.text
+    assert "protocol violation of the trial" in verdict.text
     assert seats(kernel) == [(0, 1, "ready")]
 
 
