@@ -228,13 +228,11 @@ class Loop:
             if sock is None:
                 break
             try:
-                packet = sock.recv(channel.MAX_MESSAGE + 1)
-            except BlockingIOError:
-                break
-            except OSError:
-                packet = b""
-            if not packet and _ended(sock):
+                packet = receive(sock)
+            except EOFError:
                 self._unwatch(pid)
+                break
+            if packet is None:
                 break
             try:
                 message = channel.decode(packet, sender)
@@ -329,8 +327,24 @@ class Loop:
         self._turn([*self._last_words(exits), *asked])
 
 
-def _ended(sock: socket.socket) -> bool:
-    """Whether the other side is closed; otherwise what was read as the end was an empty packet."""
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return bool(poll.poll(0))
+def receive(sock: socket.socket) -> bytes | None:
+    """Return the next packet of a channel, which may be empty; None when none has come.
+
+    Raises:
+        EOFError: the other side is closed, and all that it sent has been read.
+    """
+    try:
+        try:
+            packet = sock.recv(channel.MAX_MESSAGE + 1)
+        except ConnectionResetError:  # once, where the other side has left packets unread; its own come after that
+            packet = sock.recv(channel.MAX_MESSAGE + 1)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise EOFError from error
+    if not packet:
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)
+        if poll.poll(0):
+            raise EOFError
+    return packet
