@@ -305,9 +305,9 @@ class Scoreboard:
     def leaving(self, value: bool) -> None:
         self._head[_LEAVING] = value
 
-    def in_child(self, row: Row) -> None:
-        """In a fresh child, with the rights of the parent: close the descriptors, and write only what is this worker's."""
-        self._rows.only_read(slice(0, _FIRST_ROW), row.pages)
+    def in_child(self, row: Row | None) -> None:
+        """In a fresh child, with the rights of the parent: close the descriptors, and write only the row of a worker."""
+        self._rows.only_read(*([slice(0, _FIRST_ROW), row.pages] if row is not None else []))
         self._parents.only_read()
 
     def make_private(self, row: Row) -> None:
@@ -321,9 +321,9 @@ class Scoreboard:
         return Row(self._rows.view, self._parents.view, index)
 
     def living(self) -> list[Row]:
-        """Return the rows whose worker has said something of itself."""
-        states = self._memory[_FIRST_ROW : _FIRST_ROW + RETIRED * _ROW].cast("Q")[:: _ROW // 8]
-        return [self.row(index) for index, state in enumerate(states) if state != State.FREE]
+        """Return the rows that a worker holds."""
+        pids = self._parents.view[_SEATS:][: ROWS * _SEAT * 8].cast("Q")[::_SEAT].tolist()
+        return [self.row(index) for index, pid in enumerate(pids) if pid]
 
     def fold(self, row: Row) -> None:
         """Add a dead worker's counters to the totals of ended workers and clear its row; only the parent does this.
