@@ -17,6 +17,7 @@ from apid import flight, scoreboard, status
 from apid.cli import summary, top_screen
 from apid.cli.columns import COLUMNS
 from apid.cli.sample import Sample
+from apid.logformats import escape
 from apid.posix import processes
 from apid.scoreboard import Row, Scoreboard
 from apid.wsgi.monitoring.families import Families
@@ -286,7 +287,7 @@ def test_whatever_stands_in_a_row_can_be_shown_and_folded(fill, cells, hostile):
     json.dumps(shown, allow_nan=False)
     assert shown["workers"][0]["beat_age"] is None or shown["workers"][0]["beat_age"] >= 0
     for one in shown["workers"][0]["flights"]:
-        assert one["line"].isprintable() or "\t" in one["line"]
+        assert escape(one["line"]) == one["line"]
         assert one["age"] >= 0
     sample = Sample.of(shown, {**shown, "uptime": shown["uptime"] + 1})
     for column in COLUMNS:
