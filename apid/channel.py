@@ -2,15 +2,22 @@
 
 They travel over a SOCK_SEQPACKET socketpair, one message a packet, as UTF-8 JSON: an object whose `type` names the class.
 The end of the stream means that the other side is gone, and says it even after kill -9.
+
+An application shares the process of its worker, so a packet of a worker may hold anything. `decode` accepts only the messages of
+its sender (`SENT_BY`), with exact types within the bounds that each field declares; texts lose their control characters, and all
+but tracebacks become one line. How often a worker may send each message is in apid.parent.protocol.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from apid.bounds import clean, flag, items, loads, mapping, number, of, one_of, record, text, whole
 
 if TYPE_CHECKING:
     from apid.conf.settings import Settings
@@ -18,6 +25,25 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 64 * 1024
 """Bytes; the sender shortens texts to fit, so that a packet never exceeds the default socket buffer."""
+
+LONGEST_LINE = 2000
+"""Characters of a reason or an error."""
+
+MOST_CUT = 1000
+"""Requests that a `DrainDone` names; it counts the others."""
+
+MOST_WARNINGS = 100
+
+DEEPEST = 40
+"""Levels of sections in a report."""
+
+
+class Sender(enum.Enum):
+    """Who speaks."""
+
+    PARENT = enum.auto()
+    WORKER = enum.auto()
+    TRIAL = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,16 +69,32 @@ class Ticket:
 
 
 class ChannelError(ValueError):
-    """Bytes on a channel that are no message: the peer runs another version, or a bug."""
+    """Bytes on a channel that are no message of their sender."""
+
+
+_Line = Annotated[str, text(LONGEST_LINE)]
+_Word = text(MAX_MESSAGE)
+
+
+def _section(value: object, deepest: int = DEEPEST) -> dict[str, Any]:
+    if not deepest:
+        raise ValueError(f"more than {DEEPEST} levels of sections")
+    parts = items(lambda part: _section(part, deepest - 1), MAX_MESSAGE)
+    more = {"served_at": _Word, "routes": items(items(_Word, 3), MAX_MESSAGE)}
+    section: dict[str, Any] = record({"section": _Word, "uses": _Word, "parts": parts}, more)(value)
+    return section
+
+
+_report = mapping(_Word, record({"file": _Word, "app_name": _Word, "tree": _section}), MAX_MESSAGE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ready:
     """Worker: the pipeline is loaded and every listener is being served (or, in a trial, could be)."""
 
-    report: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """For --check-config: per listener the pipeline, its filters and routes, where the app tells them."""
-    warnings: list[str] = dataclasses.field(default_factory=list)
+    report: Annotated[dict[str, Any], _report] = dataclasses.field(default_factory=dict)
+    """For --check-config: by listener what apid.worker.pipeline.describe returns; empty where that is too long."""
+    warnings: Annotated[list[str], items(text(LONGEST_LINE), MOST_WARNINGS)] = dataclasses.field(default_factory=list)
     """What the operator should know of the pipelines."""
 
 
@@ -65,16 +107,16 @@ class BootFailed:
         reason: one line for the operator. detail: a traceback for the log, or empty.
     """
 
-    kind: str
-    reason: str
-    detail: str = ""
+    kind: Annotated[str, one_of("config", "crash")]
+    reason: _Line
+    detail: Annotated[str, text(MAX_MESSAGE, lines=True)] = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecycleAsked:
     """Worker: it wants to be replaced (`max_requests` or `rss`); it goes on serving until told to drain."""
 
-    cause: str
+    cause: Annotated[str, one_of("recycle", "rss")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,8 +128,8 @@ class Draining:
 class DrainDone:
     """Worker: it leaves; `cut` describes each request that is lost by that (method, path, age, id), `more` counts others."""
 
-    cut: list[str] = dataclasses.field(default_factory=list)
-    more: int = 0
+    cut: Annotated[list[str], items(text(LONGEST_LINE), MOST_CUT)] = dataclasses.field(default_factory=list)
+    more: Annotated[int, whole(0, 2**32)] = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,9 +144,11 @@ class Drain:
             with no successor.
     """
 
-    deadline: float
-    successor: bool
-    addresses: list[str] = dataclasses.field(default_factory=list)
+    deadline: Annotated[float, number(0, 1e9)]
+    successor: Annotated[bool, flag]
+    addresses: Annotated[list[str], items(text(MAX_MESSAGE, raw=True), MAX_MESSAGE)] = dataclasses.field(
+        default_factory=list
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,7 +160,7 @@ class Reopen:
 class Reopened:
     """Worker: the log files are reopened; `error` is empty or says why one could not be."""
 
-    error: str = ""
+    error: _Line = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,30 +172,56 @@ class Dump:
 class Dumped:
     """Worker: the stacks are in the log; `error` is empty or says why they are not."""
 
-    error: str = ""
+    error: _Line = ""
 
 
 Message = Ready | BootFailed | RecycleAsked | Draining | DrainDone | Drain | Reopen | Reopened | Dump | Dumped
 
-_TYPES: dict[str, type[Any]] = {
-    cls.__name__: cls
-    for cls in (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Drain, Reopen, Reopened, Dump, Dumped)
+SENT_BY: Mapping[Sender, tuple[type[Any], ...]] = {
+    Sender.PARENT: (Drain, Reopen, Dump),
+    Sender.WORKER: (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Reopened, Dumped),
+    Sender.TRIAL: (Ready, BootFailed),
 }
+"""The messages of each sender; any other is refused."""
+
+
+_KNOWN = {sender: {message.__name__: of(message) for message in messages} for sender, messages in SENT_BY.items()}
 
 
 def encode(message: Message) -> bytes:
-    """Return the packet for a message; long texts of a `BootFailed` or `DrainDone` are shortened to MAX_MESSAGE."""
+    """Return the packet for a message; its texts are cleaned, and shortened to what `decode` accepts."""
+    match message:
+        case BootFailed():
+            return _boot_failed(message)
+        case DrainDone():
+            kept = [clean(line)[:LONGEST_LINE] for line in message.cut[:MOST_CUT]]
+            data = _dump(DrainDone(kept, message.more + len(message.cut) - len(kept)))
+            if len(data) <= MAX_MESSAGE:
+                return data
+            kept = [line[:40] for line in kept[:100]]  # 12 bytes a character at most
+            return _dump(DrainDone(kept, message.more + len(message.cut) - len(kept)))
+        case Ready():
+            warnings = [clean(line)[:LONGEST_LINE] for line in message.warnings[:MOST_WARNINGS]]
+            message = dataclasses.replace(message, warnings=warnings)
+        case Reopened() | Dumped():
+            return _dump(dataclasses.replace(message, error=clean(message.error)[:LONGEST_LINE]))
     data = _dump(message)
     if len(data) <= MAX_MESSAGE:
         return data
-    if isinstance(message, BootFailed):
-        return _dump(dataclasses.replace(message, reason=message.reason[:2000], detail="..." + message.detail[-8000:]))
-    if isinstance(message, DrainDone):
-        kept = [line[:200] for line in message.cut[:100]]
-        return _dump(DrainDone(kept, len(message.cut) - len(kept)))
     if isinstance(message, Ready):
-        return _dump(Ready({"truncated": True}, [text[:500] for text in message.warnings[:20]]))
+        return _dump(Ready({}, [line[:200] for line in message.warnings[:20]]))
     raise ChannelError(f"a {type(message).__name__} of {len(data)} bytes does not fit into a packet")
+
+
+def _boot_failed(message: BootFailed) -> bytes:
+    """The end of a traceback says most."""
+    reason, detail = clean(message.reason)[:LONGEST_LINE], clean(message.detail, lines=True)
+    data = _dump(BootFailed(message.kind, reason, detail))
+    room = MAX_MESSAGE // 2
+    while len(data) > MAX_MESSAGE:
+        data = _dump(BootFailed(message.kind, reason, "..." + detail[-room:]))
+        room //= 2
+    return data
 
 
 def _dump(message: Message) -> bytes:
@@ -159,16 +229,22 @@ def _dump(message: Message) -> bytes:
     return json.dumps({"type": type(message).__name__, **fields}, separators=(",", ":")).encode()
 
 
-def decode(packet: bytes) -> Message:
-    """Return the message of a packet.
+def decode(packet: bytes, sender: Sender) -> Message:
+    """Return the message of a packet that came from `sender`.
 
     Raises:
-        ChannelError: the packet is not JSON, names no known type, or its fields are not that type's.
+        ChannelError: the packet is too long or not JSON, names no type of this sender, or its fields are not that type's.
     """
     try:
-        fields = json.loads(packet)
-        cls = _TYPES[fields.pop("type")]
-        message: Message = cls(**fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if len(packet) > MAX_MESSAGE:
+            raise ValueError(f"longer than {MAX_MESSAGE} bytes")  # noqa: TRY301 - one text for all that is wrong with it
+        value = loads(packet)
+        fields = dict(value) if isinstance(value, dict) else {}
+        name = fields.pop("type", None)
+        known = _KNOWN[sender]
+        if not isinstance(name, str) or name not in known:
+            raise ValueError(f"its type is none of {', '.join(known)}")  # noqa: TRY301 - as above
+        message: Message = known[name](fields)
+    except ValueError as error:
         raise ChannelError(f"not a message: {packet[:200]!r} ({error})") from error
     return message

@@ -1,14 +1,20 @@
 """Shared memory in which each worker counts and the parent reads: one row a worker, one writer a row, no locks.
 
-The memory is a memfd mapped by the parent before the fork, so that a worker inherits the mapping and an upgraded parent can
-map it again from the descriptor. All cells are 8-byte aligned unsigned integers in the machine's byte order; a reader may see
-one counter of a request before another of the same request, never half a number.
+It is two memfds mapped by the parent before the fork, so that a worker inherits the mappings and an upgraded parent can map them
+again from the descriptors. All cells are 8-byte aligned unsigned integers in the machine's byte order; a reader may see one
+counter of a request before another of the same request, never half a number.
 
-A row is three regions: CELLS counters; BUCKETS of the latency histogram (log-linear, 16 buckets an octave of microseconds:
-an error of at most 1/32); and FLIGHTS entries for the requests in flight. In front of all rows stands one cell a row with the
-open connections of that worker, or CLOSED where none accepts, and one byte a row that is 1 while that worker sleeps with its
-ear at the listeners: siblings look there before they accept, and a scan touches two pages. Behind all rows is room for what the
-parent tells everybody (apid.bulletin).
+The workers' memory, of which each worker writes its own row: a row is three regions: CELLS counters; BUCKETS of the latency
+histogram (log-linear, 16 buckets an octave of microseconds: an error of at most 1/32); and FLIGHTS entries for the requests in
+flight. In front of all rows stands one cell a row with the open connections of that worker, or CLOSED where none accepts:
+siblings look there before they accept, and a scan touches one page.
+
+The parent's memory, which workers only read (`in_child`): who holds which row, the totals of ended workers, whether the daemon
+leaves, and room for what the parent tells everybody (apid.bulletin).
+
+Trust: a worker may write anything into its row and into the cells of the connections, and native code of one user into the rows
+of its siblings, too. So the parent takes nothing from there but numbers to show: any 64 bits are a number, sums stop at MOST, and
+who is who it knows itself. A worker that lies is shown wrongly and balanced badly.
 
 Only this module knows the layout. The engine's hot path holds `Row.cells` (a memoryview of 'Q') and counts with
 `cells[REQUESTS] += 1`: 60 ns, and safe because nobody else writes there.
@@ -16,31 +22,31 @@ Only this module knows the layout. The engine's hot path holds `Row.cells` (a me
 
 from __future__ import annotations
 
-import ctypes
-import dataclasses
 import enum
 import mmap
-import os
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-LAYOUT = 1
+from apid.flight import Flight, request_id
+from apid.posix import memfd
+from apid.posix.memfd import Memory
+
+LAYOUT = 2
 """Number of this layout; an upgrade to a program with another one starts with new counters."""
 
 ROWS = 512
 """Workers of two generations at most; a row is memory only once it is touched."""
 
-CLOSED = 2**64 - 1
+MOST = 2**64 - 1
+"""The greatest number; a sum that is greater is this one."""
+
+CLOSED = MOST
 """In the connections cell: this worker does not accept."""
 
 # Cells of a row. Appending is compatible within a LAYOUT; changing the meaning of one is not.
 (
     STATE,
-    PID,
-    SLOT,
-    GENERATION,
-    STARTED_NS,
     BEAT_NS,
     HUB_LAG_NS,
     CONNECTIONS,
@@ -65,10 +71,10 @@ CLOSED = 2**64 - 1
     POOL_LIMIT,
     REQUEST_ID_HIGH,
     REQUEST_ID_LOW,
-) = range(29)
+) = range(25)
 CELLS = 128
 
-REFUSALS = {status: 29 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505, 421))}
+REFUSALS = {status: 25 + place for place, status in enumerate((400, 408, 413, 414, 417, 431, 500, 501, 503, 505, 421))}
 """Cells of the answers that the engine made itself, by status code; their sum is in REFUSED."""
 
 ACCESS_LOG_LOST = 64
@@ -102,26 +108,32 @@ COUNTERS = (
 BUCKETS = 384
 """16 a power of two, from 1 microsecond to 2**26 (67 s); longer ones count in the last."""
 
-RETIRED = ROWS - 1
-"""The row in which the parent adds up what ended workers had counted."""
+# Cells of a seat: who holds a row. The parent writes them; PID is 0 where nobody does.
+PID, SLOT, GENERATION = range(3)
+_SEAT = 3
 
-_EPOCH = 0  # cell of the retired row: odd while a row is being folded into it
-_LEAVING = 1  # cell of the retired row: 1 while the daemon leaves
+# Cells in front of the parent's memory: the layout, odd while a row is folded into the totals, 1 while the daemon leaves
+_LAYOUT, _EPOCH, _LEAVING = range(3)
 
 FLIGHTS = 256
 FLIGHT_LINE = 136
 """Bytes of the request line that are kept: the method and 128 of the path."""
 _FLIGHT = 24 + FLIGHT_LINE
 
-_HEAD = 64  # bytes: LAYOUT and room
-_ROW = (CELLS + BUCKETS) * 8 + FLIGHTS * _FLIGHT
-_CONNECTIONS = _HEAD
-_LISTENING = _CONNECTIONS + ROWS * 8
-_FIRST_ROW = -(-(_LISTENING + ROWS) // mmap.PAGESIZE) * mmap.PAGESIZE
-_BULLETIN = _FIRST_ROW + ROWS * _ROW
+
+def _pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+_ROW = _pages((CELLS + BUCKETS) * 8 + FLIGHTS * _FLIGHT)
+_FIRST_ROW = _pages(ROWS * 8)
+_SIZE = _FIRST_ROW + ROWS * _ROW
+
 BULLETIN_BYTES = 512 * 1024
-_SIZE = _BULLETIN + BULLETIN_BYTES
-_MAP_FIXED = 0x10  # linux/mman.h
+_SEATS = 64
+_TOTALS = _SEATS + ROWS * _SEAT * 8
+_BULLETIN = _pages(_TOTALS + (CELLS + BUCKETS) * 8)
+_PARENTS_SIZE = _BULLETIN + BULLETIN_BYTES
 _put_flight = struct.Struct("=QQQ136s").pack_into
 _put_number = struct.Struct("=Q").pack_into
 
@@ -133,25 +145,6 @@ class State(enum.IntEnum):
     BOOTING = 1
     READY = 2
     DRAINING = 3
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Flight:
-    """One request in flight, as read from shared memory.
-
-    Attributes:
-        line: the request line as it came, cut to FLIGHT_LINE bytes, latin-1.
-        number: the worker's running number of the request; its request id is made from it.
-        started_ns: CLOCK_MONOTONIC.
-    """
-
-    line: str
-    number: int
-    started_ns: int
-
-    def age(self, now_ns: int) -> float:
-        """Seconds since the head of the request was read."""
-        return max(0, now_ns - self.started_ns) / 1e9
 
 
 def bucket(microseconds: int) -> int:
@@ -175,53 +168,42 @@ def bucket_bounds(index: int) -> tuple[int, int]:
     return (16 + index % 16) << exponent, (17 + index % 16) << exponent
 
 
-def request_id(high: int, low: int, number: int) -> str:
-    """Return the id of a worker's request out of the cells REQUEST_ID_HIGH and _LOW and the request's running number.
-
-    >>> request_id(0x0123456789AB4DEF, 0x8123, 1)
-    'req-01234567-89ab-4def-8123-000000000001'
-    """
-    return f"{request_id_prefix(high, low)}{number & 0xFFFFFFFFFFFF:012x}"
-
-
-def request_id_prefix(high: int, low: int) -> str:
-    """The part of a worker's request ids that they have in common; OpenStack's form, which is `req-` and a UUID."""
-    text = f"{high:016x}"
-    return f"req-{text[:8]}-{text[8:12]}-{text[12:]}-{low:04x}-"
-
-
-def in_words(requests: Sequence[str], most: int = 20) -> str:
-    """Join texts of requests for a line of the log: the first `most`, and how many more.
-
-    >>> in_words(["GET /a", "GET /b", "GET /c"], most=2)
-    'GET /a; GET /b; and 1 more'
-    """
-    return "; ".join([*requests[:most], *([f"and {len(requests) - most} more"] if len(requests) > most else [])])
-
-
 class Row:
-    """One worker's part. The worker writes; the parent reads, and clears it between two workers."""
+    """One worker's part. The worker writes; the parent reads, and clears it between two workers.
 
-    __slots__ = ("_flights", "_free", "_memory", "cells", "connections", "histogram", "index", "listening")
+    Attributes:
+        seat: PID, SLOT and GENERATION; the parent's.
+    """
 
-    def __init__(self, memory: memoryview, index: int) -> None:
+    __slots__ = ("_flights", "_free", "_memory", "cells", "connections", "histogram", "index", "seat")
+
+    def __init__(self, memory: memoryview, parents: memoryview, index: int) -> None:
         start = _FIRST_ROW + index * _ROW
         self.index = index
         self.cells = memory[start : start + CELLS * 8].cast("Q")
         self.histogram = memory[start + CELLS * 8 : start + (CELLS + BUCKETS) * 8].cast("Q")
         self._flights = start + (CELLS + BUCKETS) * 8
         self._memory = memory
-        self.connections = memory[_CONNECTIONS : _CONNECTIONS + ROWS * 8].cast("Q")
-        self.listening = memory[_LISTENING : _LISTENING + ROWS]
+        self.connections = memory[: ROWS * 8].cast("Q")
+        self.seat = parents[_SEATS + index * _SEAT * 8 :][: _SEAT * 8].cast("Q")
         self._free = list(range(FLIGHTS - 1, -1, -1))
 
-    def clear(self) -> None:
-        """Make the row new for a worker that is about to be forked."""
+    @property
+    def pages(self) -> slice:
+        """Where it lies in the workers' memory."""
         start = _FIRST_ROW + self.index * _ROW
-        self._memory[start : start + _ROW] = bytes(_ROW)
+        return slice(start, start + _ROW)
+
+    def clear(self) -> None:
+        """Make the row new for a worker that is about to be forked; only the parent does this."""
+        self._memory[self.pages] = bytes(_ROW)
         self.connections[self.index] = CLOSED
-        self.listening[self.index] = 0
+        self.take(0, 0, 0)
         self._free = list(range(FLIGHTS - 1, -1, -1))
+
+    def take(self, pid: int, slot: int, generation: int) -> None:
+        """Note who holds the row; only the parent does this."""
+        self.seat[PID], self.seat[SLOT], self.seat[GENERATION] = pid, slot, generation
 
     def depart(self, line: bytes, number: int, now_ns: int) -> int:
         """Note that a request is in flight; returns the entry to `land` it with, or -1 when all entries are taken."""
@@ -274,87 +256,89 @@ class Scoreboard:
     """All rows.
 
     Attributes:
-        fd: the memfd, close-on-exec; an upgrade hands it on.
         bulletin: memory for `apid.bulletin`.
     """
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._map = mmap.mmap(fd, _SIZE)
-        self._memory = memoryview(self._map)
-        self.bulletin = self._memory[_BULLETIN:]
-        at = _FIRST_ROW + RETIRED * _ROW + _LEAVING * 8
-        self._leaving = self._memory[at : at + 8].cast("Q")
+    def __init__(self, fd: int, parents_fd: int) -> None:
+        self._rows = Memory(fd, _SIZE)
+        self._parents = Memory(parents_fd, _PARENTS_SIZE)
+        parents = self._parents.view
+        self.bulletin = parents[_BULLETIN:]
+        self._head = parents[:_SEATS].cast("Q")
+        self._totals = parents[_TOTALS:][: CELLS * 8].cast("Q")
+        self._histogram = parents[_TOTALS + CELLS * 8 :][: BUCKETS * 8].cast("Q")
 
     @classmethod
     def create(cls) -> Scoreboard:
-        """Make a new one in a memfd of its own."""
-        fd = os.memfd_create("apid-scoreboard", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _SIZE)
-        board = cls(fd)
-        board._memory[0:8] = LAYOUT.to_bytes(8, "little")
-        connections = board._memory[_CONNECTIONS : _CONNECTIONS + ROWS * 8].cast("Q")
-        for index in range(ROWS):
-            connections[index] = CLOSED
+        """Make a new one in memfds of its own."""
+        board = cls(memfd.create("apid-scoreboard", _SIZE), memfd.create("apid-scoreboard-parent", _PARENTS_SIZE))
+        board._head[_LAYOUT] = LAYOUT
+        board._rows.view[: ROWS * 8] = b"\xff" * (ROWS * 8)  # CLOSED
         return board
 
     @classmethod
-    def attach(cls, fd: int) -> Scoreboard | None:
-        """Map the one that another program made; None when its layout is not this one."""
-        if os.fstat(fd).st_size != _SIZE:
+    def attach(cls, fd: int, parents_fd: int) -> Scoreboard | None:
+        """Map the one that another program made; None when its layout is not this one.
+
+        Raises:
+            OSError: these are no descriptors.
+        """
+        try:
+            memfd.check(fd, _SIZE)
+            memfd.check(parents_fd, _PARENTS_SIZE)
+        except ValueError:
             return None
-        board = cls(fd)
-        return board if int.from_bytes(board._memory[0:8], "little") == LAYOUT else None
+        board = cls(fd, parents_fd)
+        return board if board._head[_LAYOUT] == LAYOUT else None
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        """The memfds, the workers' and the parent's, close-on-exec; an upgrade hands them on."""
+        return self._rows.fd, self._parents.fd
 
     @property
     def leaving(self) -> bool:
         """Whether the daemon as a whole leaves; the parent writes it, workers of all generations read it."""
-        return bool(self._leaving[0])
+        return bool(self._head[_LEAVING])
 
     @leaving.setter
     def leaving(self, value: bool) -> None:
-        self._leaving[0] = value
+        self._head[_LEAVING] = value
 
-    def make_private(self) -> None:
-        """Replace the shared mapping with a private one at the same address (mmap(2), MAP_PRIVATE).
+    def in_child(self, row: Row | None) -> None:
+        """In a fresh child, with the rights of the parent: close the descriptors, and write only the row of a worker."""
+        self._rows.only_read(*([slice(0, _FIRST_ROW), row.pages] if row is not None else []))
+        self._parents.only_read()
 
-        For a process that the application forked in a worker: references to rows stay valid, and its writes are its own.
-        """
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *([ctypes.c_int] * 3), ctypes.c_long]
-        flags = mmap.MAP_PRIVATE | _MAP_FIXED
-        protection = mmap.PROT_READ | mmap.PROT_WRITE
-        if libc.mmap(address, _SIZE, protection, flags, self.fd, 0) != address:  # its descriptor may be closed
-            libc.mmap(address, _SIZE, protection, flags | mmap.MAP_ANONYMOUS, -1, 0)
+    def make_private(self, row: Row) -> None:
+        """Cut a process that the application forked in a worker off from the rows: what it writes is its own, in `row` too."""
+        self._rows.make_private(row.pages)
 
     def row(self, index: int) -> Row:
         """Return row `index`; 0 <= index < ROWS."""
         if not 0 <= index < ROWS:
             raise IndexError(f"row {index} of {ROWS}")
-        return Row(self._memory, index)
+        return Row(self._rows.view, self._parents.view, index)
 
     def living(self) -> list[Row]:
-        """Return the rows whose worker has said something of itself."""
-        states = self._memory[_FIRST_ROW : _FIRST_ROW + RETIRED * _ROW].cast("Q")[:: _ROW // 8]
-        return [self.row(index) for index, state in enumerate(states) if state != State.FREE]
+        """Return the rows that a worker holds."""
+        pids = self._parents.view[_SEATS:][: ROWS * _SEAT * 8].cast("Q")[::_SEAT].tolist()
+        return [self.row(index) for index, pid in enumerate(pids) if pid]
 
     def fold(self, row: Row) -> None:
-        """Add a dead worker's counters to the retired totals and clear its row; only the parent does this.
+        """Add a dead worker's counters to the totals of ended workers and clear its row; only the parent does this.
 
         A reader in another process must not see the numbers twice or not at all: it reads again while the epoch is odd or has
         changed (a sequence lock; there is one writer).
         """
-        retired = self.row(RETIRED)
-        retired.cells[_EPOCH] += 1
+        self._head[_EPOCH] += 1
         for cell in COUNTERS:
-            retired.cells[cell] += row.cells[cell]
-        for index in range(BUCKETS):
-            if count := row.histogram[index]:
-                retired.histogram[index] += count
+            self._totals[cell] = min(MOST, self._totals[cell] + row.cells[cell])
+        for index, count in enumerate(row.histogram.tolist()):
+            if count:
+                self._histogram[index] = min(MOST, self._histogram[index] + count)
         row.clear()
-        retired.cells[_EPOCH] += 1
+        self._head[_EPOCH] += 1
 
     def totals(self, rows: Iterable[int]) -> tuple[dict[int, int], list[int]]:
         """Return the counters of all workers that ever were: ({cell: count}, histogram); they never go back.
@@ -362,12 +346,16 @@ class Scoreboard:
         Args:
             rows: the rows that are in use.
         """
-        retired = self.row(RETIRED)
-        live = [row for index in rows if (row := self.row(index)).cells[PID]]
+        live = [row for index in rows if (row := self.row(index)).seat[PID]]
         for _ in range(1000):
-            epoch = retired.cells[_EPOCH]
-            counters = {cell: retired.cells[cell] + sum(row.cells[cell] for row in live) for cell in COUNTERS}
-            histogram = [sum(counts) for counts in zip(*(r.histogram.tolist() for r in (retired, *live)), strict=True)]
-            if epoch % 2 == 0 and retired.cells[_EPOCH] == epoch:
+            epoch = self._head[_EPOCH]
+            counters = {cell: _sum(self._totals[cell], *(row.cells[cell] for row in live)) for cell in COUNTERS}
+            histograms = (self._histogram.tolist(), *(row.histogram.tolist() for row in live))
+            histogram = [_sum(*counts) for counts in zip(*histograms, strict=True)]
+            if epoch % 2 == 0 and self._head[_EPOCH] == epoch:
                 break
         return counters, histogram
+
+
+def _sum(*counts: int) -> int:
+    return min(MOST, sum(counts))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from apid import scoreboard
+from apid.logformats import escape
 from apid.posix import processes
 from apid.posix.accept_queue import AcceptQueue
 from apid.scoreboard import BUCKETS, Row, Scoreboard, bucket_bounds
@@ -87,7 +88,7 @@ def document(
         "workers": [
             _worker(worker, row, facts["last_end"], now, flights)
             for worker, row in rows
-            if row.cells[scoreboard.PID] == worker["pid"]  # else the row was folded since the facts were published
+            if row.seat[scoreboard.PID] == worker["pid"]  # else the row was folded since the facts were published
         ],
     }
 
@@ -117,7 +118,7 @@ def _worker(
     cells, now_ns = row.cells, time.monotonic_ns()
     beat = int(cells[scoreboard.BEAT_NS])
     listed = [
-        {"line": one.line, "age": round(one.age(now_ns), 3), "id": row.request_id(one)}
+        {"line": escape(one.line), "age": round(one.age(now_ns), 3), "id": row.request_id(one)}
         for one in row.flights(max(1, most_flights))
     ]
     return {
@@ -135,7 +136,7 @@ def _worker(
         "idle": int(cells[scoreboard.IDLE]),
         "in_flight": int(cells[scoreboard.IN_FLIGHT]),
         "limit": int(cells[scoreboard.POOL_LIMIT]),
-        "beat_age": round((now_ns - beat) / 1e9, 3) if beat else None,
+        "beat_age": round(max(0, now_ns - beat) / 1e9, 3) if beat else None,
         "hub_lag": round(cells[scoreboard.HUB_LAG_NS] / 1e9, 6),
         "rss": processes.resident_bytes(worker["pid"]),
         "latency": _latency(row.histogram.tolist(), int(cells[scoreboard.LATENCY_SUM_US])),

@@ -57,8 +57,7 @@ def pytest_runtest_makereport(item, call):
 
 
 LASTING = ("anon_inode:[eventpoll]", "/dev/urandom", "/dev/null", "/memfd:apid-scoreboard")
-"""Descriptors that a library opens once for the life of the process (the hub of eventlet does), or that mmap holds until
-its object goes, which pytest keeps alive past this check."""
+"""Descriptors that are opened once for the life of the process: by a library (the hub of eventlet), or for a daemon's memory."""
 
 
 def _new_children(before: set[int]) -> set[int]:

@@ -63,7 +63,7 @@ class Sample:
         total, earlier = now["totals"], before["totals"] if before else {"requests": 0, "status_5xx": 0}
         span = seconds or now["uptime"]
         traffic = _traffic(before, now, total["requests"], earlier["requests"], span)
-        errors = (total["status_5xx"] - earlier["status_5xx"]) / span if span > 0 else None
+        errors = max(0.0, total["status_5xx"] - earlier["status_5xx"]) / span if span > 0 else None
         return cls(now, seconds, traffic, errors, tuple(seats))
 
 

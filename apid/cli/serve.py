@@ -194,6 +194,7 @@ def _inline(settings: Settings, listeners: Listeners, places: Places, holdings: 
     board = Scoreboard.create()
     row = board.row(0)
     row.clear()
+    row.take(os.getpid(), 0, 1)
     sockets = {name: listeners.of(keys) for name, keys in places.items()}
     ticket = channel.Ticket(0, 1, settings, sockets, None, board, row)
     setproctitle.setproctitle("apid: inline")

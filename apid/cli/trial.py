@@ -47,6 +47,7 @@ def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
         from apid.worker import boot
 
         ours.close()
+        board.in_child(board.row(0))
         boot.run(ticket)
 
     pid = processes.fork(child)
@@ -61,7 +62,10 @@ def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
         packet = ours.recv(channel.MAX_MESSAGE + 1)
     code = processes.wait(pid)
     if packet:
-        message = channel.decode(packet)
+        try:
+            message = channel.decode(packet, channel.Sender.TRIAL)
+        except channel.ChannelError as error:
+            return channel.BootFailed("crash", f"protocol violation of the child that loads the pipelines: {error}")
         if isinstance(message, channel.Ready | channel.BootFailed):
             return message
     return channel.BootFailed("crash", f"the child that loads the pipelines ended ({processes.describe_end(code)})")

@@ -219,14 +219,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
     def wait(self, seconds: float | None = None) -> None:
         """Wait for events and call whom they concern."""
         self.gauge()
-        row = self.row
-        if row is None:
-            found = self.poll.poll(seconds, EVENTS)
-        else:
-            # While this byte is 1, siblings leave a new connection to this worker if it has fewer.
-            row.listening[row.index] = 1 if self.listening else 0
-            found = self.poll.poll(seconds, EVENTS)
-            row.listening[row.index] = 0
+        found = self.poll.poll(seconds, EVENTS)
         sessions = self._sessions
         others: list[tuple[int, int]] = []
         for fd, events in found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from apid import forwarded, hosts, scoreboard
 from apid.conf.settings import Http
+from apid.flight import request_id_prefix
 from apid.http import refusal
 from apid.http.access_log import AccessLog
 from apid.http.deadlines import NEVER
@@ -86,7 +87,7 @@ class Shared:
         high = int.from_bytes(os.urandom(8), "big") & ~0xF000 | 0x4000
         low = int.from_bytes(os.urandom(2), "big") & 0x3FFF | 0x8000
         row.cells[scoreboard.REQUEST_ID_HIGH], row.cells[scoreboard.REQUEST_ID_LOW] = high, low
-        self.id_prefix = scoreboard.request_id_prefix(high, low)
+        self.id_prefix = request_id_prefix(high, low)
         self._id_begin = ""
         self._begin_ids()
         row.cells[scoreboard.POOL_LIMIT] = settings.pool_size

@@ -82,14 +82,19 @@ def note(state: State, event: events.Prepared | events.Failed | events.TrialStar
     return [events.Try(change.generation)]
 
 
-def trial_said(state: State, message: channel.Message) -> list[Action]:
-    """The throw-away child has spoken; the change goes on once it has ended."""
+def trial_said(state: State, event: events.Said | events.Violation) -> list[Action]:
+    """Note the one message of the trial; anything more is a violation. The change goes on once the trial has ended."""
     change = state.change
-    if change is not None:
-        if isinstance(message, channel.Ready):
-            change.passed = True
-        elif isinstance(message, channel.BootFailed):
-            change.told, change.detail = message.reason, message.detail
+    if change is None:
+        return []
+    if isinstance(event, events.Violation) or change.passed or change.told:
+        wrong = event.reason if isinstance(event, events.Violation) else f"{type(event.message).__name__} is not due"
+        change.passed, change.told, change.detail = False, f"protocol violation of the trial: {wrong}", ""
+        return [events.Kill(change.trial, signal.SIGKILL)]
+    if isinstance(event.message, channel.Ready):
+        change.passed = True
+    elif isinstance(event.message, channel.BootFailed):
+        change.told, change.detail = event.message.reason or "it did not say why", event.message.detail
     return []
 
 

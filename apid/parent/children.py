@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Annotated
 
+from apid.bounds import whole
 from apid.parent.lifecycle import Stage, Turn, after
+from apid.scoreboard import ROWS
+
+WORDS = {"Ready": 1, "BootFailed": 1, "RecycleAsked": 1, "Draining": 1, "DrainDone": 2}
+"""How often a worker sends each message without being asked; a stop now during a drain makes a second DrainDone."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -22,10 +28,10 @@ class Child:
         stalled: it was reported as not beating; said once a stall.
     """
 
-    pid: int
-    slot: int
+    pid: Annotated[int, whole(2, 2**31 - 1)]
+    slot: Annotated[int, whole(0, ROWS)]
     generation: int
-    row: int
+    row: Annotated[int, whole(0, ROWS - 1)]
     spawned: float
     stage: Stage = Stage.BOOTING
     ready: float = 0.0
@@ -39,6 +45,10 @@ class Child:
     """It belongs to a change that failed, and to no generation any more: the number of that one is given again."""
     accounted: bool = False
     """It has named the requests that are lost with it, or said that there are none."""
+    due: dict[str, int] = dataclasses.field(default_factory=lambda: dict(WORDS))
+    """How many of each message are still due (apid.parent.protocol)."""
+    condemned: bool = False
+    """It was killed for a violation of the protocol; its messages are ignored."""
 
     def turn(self, turn: Turn) -> None:
         """Go on in the table of `lifecycle`."""

@@ -11,13 +11,13 @@ import functools
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from apid import channel, log
 from apid.conf.settings import Daemon, Settings
 from apid.errors import ApidError, BindError, ConfigError
+from apid.flight import in_words
 from apid.loggers import logger
 from apid.parent import events, faults, foundations, ownlog, program
 from apid.parent.events import Action, Cause, Event
@@ -26,9 +26,12 @@ from apid.parent.listeners import Listeners, Places, keys_of
 from apid.parent.reservation import Holdings, Reservation
 from apid.parent.stacks import Stacks
 from apid.posix import processes, systemd
-from apid.scoreboard import GENERATION, PID, REQUESTS, RETIRED, SLOT, STARTED_NS, Scoreboard, in_words
+from apid.scoreboard import GENERATION, REQUESTS, ROWS, Row, Scoreboard
 
 LOG = logger("apid.parent")
+
+TRIALS = ROWS - 1
+"""The row of trials, which count nothing."""
 
 Load = Callable[[], Settings]
 RunWorker = Callable[[channel.Ticket], NoReturn]
@@ -69,6 +72,8 @@ class Effects:
         self.argv = tuple(argv)
         self.directory = directory
         """Where the daemon was started: an upgrade's program begins there."""
+        self.reaped: set[int] = set()
+        """Children that were waited for in this turn of the loop; their numbers may be other processes' by now."""
         self.code: int | None = None
         self.reason = ""
         self.faults = faults.Faults()
@@ -132,8 +137,9 @@ class Effects:
             case events.Kill():
                 with self.faults.caught("the log of a stack"):
                     self.exposures.collect(float("inf"))
-                # the installed program that is tried has a child of its own, which loads the pipelines
-                processes.kill(action.pid, action.signum, group=action.pid in self._trials)
+                if action.pid not in self.reaped:
+                    # the installed program that is tried has a child of its own, which loads the pipelines
+                    processes.kill(action.pid, action.signum, group=action.pid in self._trials)
             case events.Expose():
                 self.exposures.ask(action.pid, action.age, hung=action.hung)
 
@@ -168,7 +174,7 @@ class Effects:
     def _spawn(self, action: events.Spawn) -> Event:
         if action.generation not in self.settings:  # upgraded, and the configuration cannot be read any more
             return events.SpawnFailed(action.slot, action.generation, "its configuration is gone; mend it and reload")
-        row = next((index for index in range(RETIRED - 1) if index not in self.rows.values()), -1)
+        row = next((index for index in range(TRIALS) if index not in self.rows.values()), -1)
         if row < 0:
             return events.SpawnFailed(action.slot, action.generation, "every row of the scoreboard is taken")
         try:
@@ -203,20 +209,21 @@ class Effects:
 
                 def child() -> NoReturn:
                     ours.close()
-                    self._let_go()
+                    self._let_go(row)
                     self.listeners.keep(keys_of(self.places[generation]))
                     self._run_worker(ticket)
 
                 pid = processes.fork(child)
                 undo.pop_all()  # after the fork nothing can fail that would have to be taken back
+        self.reaped.discard(pid)
         self.channels[pid] = ours
         self.stacks.add(pid, stacks)
-        row.cells[SLOT], row.cells[GENERATION] = slot, generation
-        row.cells[STARTED_NS], row.cells[PID] = time.monotonic_ns(), 0 if trial else pid
+        row.take(0 if trial else pid, slot, generation)
         return pid
 
-    def _let_go(self) -> None:
+    def _let_go(self, row: Row) -> None:
         """In a fresh child: close what is the parent's alone, or a sibling would keep a dead worker's channel open."""
+        self.board.in_child(row)
         self.in_child()
         for sock in self.channels.values():
             sock.close()
@@ -227,7 +234,7 @@ class Effects:
 
     def _try(self, generation: int) -> Event:
         try:
-            pid = self._fork(0, generation, RETIRED - 1, trial=True)
+            pid = self._fork(0, generation, TRIALS, trial=True)
         except OSError as error:
             return events.Failed(generation, f"cannot fork a trial: {error.strerror}")
         return events.TrialStarted(generation, pid)
@@ -237,6 +244,7 @@ class Effects:
             trial = program.Trial.start(self.argv, self.directory)
         except OSError as error:
             return events.Failed(generation, f"cannot start the installed program {self.argv[0]}: {error.strerror}")
+        self.reaped.discard(trial.pid)
         self._trials[trial.pid] = trial
         return events.TrialStarted(generation, trial.pid)
 
@@ -263,7 +271,7 @@ class Effects:
         ends: list[str] = []
         if action.successor:
             row = self.board.row(self.rows[action.pid])
-            mine = self.places.get(int(row.cells[GENERATION]), {})
+            mine = self.places.get(row.seat[GENERATION], {})
             kept = {address for keys in self.places[self.generation].values() for address in keys.values()}
             ends = [address for keys in mine.values() for address in keys.values() if address not in kept]
         self._tell(action.pid, channel.Drain(action.deadline, action.successor, ends))
@@ -280,7 +288,7 @@ class Effects:
         )
         self.board.fold(row)
         LOG.log(level, "%s", text, extra=log.about(action.slot, action.generation, action.pid))
-        used = {int(self.board.row(index).cells[GENERATION]) for index in self.rows.values()}
+        used = {self.board.row(index).seat[GENERATION] for index in self.rows.values()}
         for generation in [g for g in self.places if g < self.generation and g not in used]:
             self.settings.pop(generation, None)
             del self.places[generation]

@@ -98,6 +98,14 @@ class Said:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Violation:
+    """A child sent a packet that is no message; `reason` quotes it."""
+
+    pid: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Exited:
     """A child was reaped; `code` is negative for a signal, `lost` describes the requests that it had in flight."""
 
@@ -158,6 +166,7 @@ Event = (
     | Spawned
     | SpawnFailed
     | Said
+    | Violation
     | Exited
     | Silent
     | Beating

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from apid import log
+from apid.flight import in_words
 from apid.loggers import logger
 from apid.parent.stacks import STACKS, Stacks
 from apid.posix import processes
-from apid.scoreboard import GENERATION, SLOT, Scoreboard, in_words
+from apid.scoreboard import GENERATION, SLOT, Scoreboard
 
 LOG = logger("apid.parent")
 
@@ -34,7 +35,7 @@ class Exposures:
         flights = in_words(self._board.row(self._rows[pid]).in_flight())
         what = "hung" if hung else "stalled"
         text = f"{what}: its hub has not turned for {age:.1f} s; requests in flight: {flights or 'none'}"
-        self._stacks.take(pid)
+        self._stacks.ask(pid)
         processes.kill(pid, STACKS)
         self._asked.append((time.monotonic() + MOMENT, pid, text))
 
@@ -51,6 +52,6 @@ class Exposures:
             row = self._rows.get(pid)
             if row is None:
                 continue
-            cells = self._board.row(row).cells
-            about = log.about(int(cells[SLOT]), int(cells[GENERATION]), pid)
+            seat = self._board.row(row).seat
+            about = log.about(seat[SLOT], seat[GENERATION], pid)
             LOG.error("%s", text, extra={**about, "block": stack.strip() or "(it wrote no stack)"})

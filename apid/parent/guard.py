@@ -6,8 +6,9 @@ it is fatal it also ends healthy workers with their requests, and a handler need
 guard sleeps until the parent dies, gives each worker `SILENT` seconds to turn its hub, and kills those that did not. It also
 enforces the deadlines of drains, as the parent would.
 
-The guard trusts the rows of the scoreboard, which workers write, so it has only the privileges of a worker. It holds no socket
-and loads nothing. There is one guard for each scoreboard: an upgrade keeps both.
+The guard believes what workers write into their rows, so it has only the privileges of a worker, and writes nothing there. Who
+they are it reads in the parent's memory. It holds no socket and loads nothing. There is one guard for each scoreboard: an upgrade
+keeps both.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from apid import log, scoreboard
 from apid.conf import identity
 from apid.conf.settings import Settings
 from apid.errors import ApidError
+from apid.flight import in_words
 from apid.loggers import logger
 from apid.parent.dismissal import GRACE
 from apid.parent.watch import SILENT
@@ -86,6 +88,7 @@ def overdue(cells: memoryview[int], died: int, now: int) -> str:
 def _guard(board: scoreboard.Scoreboard, settings: Settings, parent: int) -> NoReturn:
     """Wait for the parent's death, then for the end of its workers; with all signals blocked."""
     setproctitle.setproctitle("apid: guard")
+    board.in_child(None)
     os.closerange(3, parent)
     os.closerange(parent + 1, os.sysconf("SC_OPEN_MAX"))
     daemon = settings.daemon
@@ -114,7 +117,7 @@ def _wards(board: scoreboard.Scoreboard) -> list[Ward]:
     for row in board.living():
         if row.cells[scoreboard.STATE] in (scoreboard.State.READY, scoreboard.State.DRAINING):
             with contextlib.suppress(OSError, OverflowError):
-                pid = row.cells[scoreboard.PID]
+                pid = row.seat[scoreboard.PID]
                 found.append(Ward(pid, os.pidfd_open(pid), row))
     return found
 
@@ -127,8 +130,8 @@ def _wait(pidfd: int, milliseconds: int | None = None) -> bool:
 
 
 def _end(ward: Ward, reason: str) -> None:
-    slot, generation = ward.row.cells[scoreboard.SLOT], ward.row.cells[scoreboard.GENERATION]
-    lost = scoreboard.in_words(ward.row.in_flight()) or "no request"
+    slot, generation = ward.row.seat[scoreboard.SLOT], ward.row.seat[scoreboard.GENERATION]
+    lost = in_words(ward.row.in_flight()) or "no request"
     text = "worker %d gen=%d pid=%d is killed: the parent is gone, and %s; in flight: %s"
     LOG.error(text, slot, generation, ward.pid, reason, lost)
     with contextlib.suppress(OSError):  # it has ended; or it runs as the user of a later configuration

@@ -6,14 +6,13 @@ Nothing that somebody waits for may be missing here: askers of every kind get th
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any
 
+from apid import bounds
 from apid.conf.settings import Daemon
-from apid.parent.backoff import Backoff
 from apid.parent.children import Child, Children
-from apid.parent.lifecycle import Stage
-from apid.parent.phases import Command, Phase
-from apid.parent.state import Change, Poll, State, Step, Verdict
+from apid.parent.state import State
 
 
 def pack(state: State) -> dict[str, Any]:
@@ -40,29 +39,45 @@ def pack(state: State) -> dict[str, Any]:
     }
 
 
-def unpack(kept: dict[str, Any]) -> State:
-    """Return the state as it was; a document of another version is refused before the exec, not here."""
-    known = {field.name for field in dataclasses.fields(Daemon)}
-    change = kept["change"]
-    state = State(
-        daemon=Daemon(**{name: value for name, value in kept["daemon"].items() if name in known}),
-        started=kept["started"],
-        wanted=kept["wanted"],
-        phase=Phase(kept["phase"]),
-        generation=kept["generation"],
-        children=Children([Child(**{**child, "stage": Stage(child["stage"])}) for child in kept["children"]]),
-        backoffs={int(slot): Backoff(**backoff) for slot, backoff in kept["backoffs"].items()},
-        change=None if change is None else Change(**{**change, "step": Step(change["step"])}),
-        queued=[(kind, who) for kind, who in kept["queued"]],
-        history=[Verdict(**verdict) for verdict in kept["history"]],
-        recycling=kept["recycling"],
-        polls=[Poll(**{**poll, "pending": set(poll["pending"])}) for poll in kept["polls"]],
-        scaled=[(Command(command), number) for command, number in kept["scaled"]],
-        scalers=[(who, number) for who, number in kept["scalers"]],
-        ends=kept["ends"],
-        changes=kept["changes"],
-        last_end={int(slot): cause for slot, cause in kept["last_end"].items()},
-        ever_ready=True,
-    )
+def unpack(kept: object) -> State:
+    """Return the state as it was; a document of another version is refused before the exec, not here.
+
+    Raises:
+        ValueError: it is no document of `pack`; the text says where.
+    """
+    values = _CHECK(kept)
+    children = Children(values.pop("children"))
+    state = State(**values, children=children, ever_ready=True)
     state.verdict = state.history[-1] if state.history else None
     return state
+
+
+def _daemon(value: object) -> Daemon:
+    """The settings, without options of another version."""
+    known = {field.name for field in dataclasses.fields(Daemon)}
+    options = {name: one for name, one in value.items() if name in known} if isinstance(value, dict) else value
+    daemon: Daemon = bounds.of(Daemon)(options)
+    return daemon
+
+
+_TYPES = typing.get_type_hints(State)
+_CARRIED = (
+    "started",
+    "wanted",
+    "phase",
+    "generation",
+    "backoffs",
+    "change",
+    "queued",
+    "history",
+    "recycling",
+    "polls",
+    "scaled",
+    "scalers",
+    "ends",
+    "changes",
+    "last_end",
+)
+_CHECK = bounds.record(
+    {"daemon": _daemon, "children": bounds.of(list[Child]), **{name: bounds.of(_TYPES[name]) for name in _CARRIED}}
+)

@@ -22,6 +22,7 @@ import time
 from collections import deque
 
 from apid import channel
+from apid.channel import Sender
 from apid.errors import ExitCode
 from apid.loggers import logger
 from apid.parent import events, faults, upgrade
@@ -35,7 +36,7 @@ from apid.parent.plan import Plan
 from apid.parent.telling import Telling
 from apid.parent.watch import Watch
 from apid.posix import processes, signals
-from apid.scoreboard import BEAT_NS
+from apid.scoreboard import BEAT_NS, PID
 
 LOG = logger("apid.parent")
 
@@ -74,6 +75,8 @@ class Loop:
         self._warned: set[str] = set()
         self._heard_out: set[int] = set()
         """Children whose channel is at its end: nothing to poll, though they may not have exited yet."""
+        self._violators: set[int] = set()
+        """Children that violated the protocol: they are being killed, and nothing else is read from them."""
         effects.in_child = self._in_child
         self._becoming = 0
         """Generation for which this process is about to become the installed program; 0: it is not."""
@@ -130,6 +133,7 @@ class Loop:
                 outcomes += self.effects.perform(action)
             # What came of it is known before anything else is looked at: a fork is never news to a plan that has moved on.
             queue.extendleft(reversed(outcomes))
+        self.effects.reaped.clear()
         if self._becoming:
             self._become_now()
         for duty in (self._sync, self._commands.sync, lambda: self._telling.publish(self.plan.state)):
@@ -208,6 +212,7 @@ class Loop:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
         for pid, code in processes.reap():
+            self.effects.reaped.add(pid)
             lost: tuple[str, ...] = ()
             with self._faults.caught("the requests of a child that has ended"):
                 lost = self.effects.in_flight(pid)
@@ -215,27 +220,30 @@ class Loop:
 
     def _hear(self, pid: int, most: int) -> list[Event]:
         """The messages that a child has sent; what is left comes in the next turn."""
-        sock = self.effects.channels.get(pid)
+        sock = self.effects.channels.get(pid) if pid not in self._violators else None
+        change = self.plan.state.change
+        sender = Sender.TRIAL if change is not None and change.trial == pid else Sender.WORKER
         heard: list[Event] = []
         for _ in range(most):
             if sock is None:
                 break
             try:
-                packet = sock.recv(channel.MAX_MESSAGE + 1)
-            except BlockingIOError:
-                break
-            except OSError:
-                packet = b""
-            if not packet:
+                packet = receive(sock)
+            except EOFError:
                 self._unwatch(pid)
                 break
+            if packet is None:
+                break
             try:
-                message = channel.decode(packet)
+                message = channel.decode(packet, sender)
                 heard.append(events.Said(pid, message))
                 if isinstance(message, channel.Ready):
                     self._warn(message.warnings)
             except channel.ChannelError as error:
-                LOG.error("%s", error, extra={"pid": pid})  # noqa: TRY400 - a traceback would say nothing more
+                self._violators.add(pid)
+                self._unwatch(pid)
+                heard.append(events.Violation(pid, str(error)))
+                break
         return heard
 
     def _warn(self, warnings: list[str]) -> None:
@@ -255,12 +263,10 @@ class Loop:
             return []
         beats: dict[int, float] = {}
         for child in self.plan.state.children:
-            beat = self.effects.board.row(child.row).cells[BEAT_NS]
-            if beat and child.stage in (
-                Stage.READY,
-                Stage.DRAINING,
-            ):  # 0: it beats into a scoreboard that an upgrade lost
-                beats[child.pid] = beat / 1e9
+            row = self.effects.board.row(child.row)
+            # another one: it beats into a scoreboard that an upgrade lost
+            if row.seat[PID] == child.pid and child.stage in (Stage.READY, Stage.DRAINING):
+                beats[child.pid] = row.cells[BEAT_NS] / 1e9
         found: list[Event] = []
         for finding in self._watch.look(now, beats, self.plan.state.daemon.worker_timeout):
             if finding.silent:
@@ -279,6 +285,7 @@ class Loop:
                 self._selector.register(sock, selectors.EVENT_READ, pid)
                 self._watched[pid] = sock
         self._heard_out &= set(channels)
+        self._violators &= set(channels)
 
     def _unwatch(self, pid: int) -> None:
         sock = self._watched.pop(pid, None)
@@ -318,3 +325,26 @@ class Loop:
         finally:
             signals.unblock_all()
         self._turn([*self._last_words(exits), *asked])
+
+
+def receive(sock: socket.socket) -> bytes | None:
+    """Return the next packet of a channel, which may be empty; None when none has come.
+
+    Raises:
+        EOFError: the other side is closed, and all that it sent has been read.
+    """
+    try:
+        try:
+            packet = sock.recv(channel.MAX_MESSAGE + 1)
+        except ConnectionResetError:  # once, where the other side has left packets unread; its own come after that
+            packet = sock.recv(channel.MAX_MESSAGE + 1)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise EOFError from error
+    if not packet:
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)
+        if poll.poll(0):
+            raise EOFError
+    return packet

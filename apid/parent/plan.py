@@ -15,7 +15,7 @@ import signal
 from apid import channel
 from apid.conf.settings import Daemon
 from apid.errors import ExitCode
-from apid.parent import change_steps, ending, events, polls, scaling
+from apid.parent import change_steps, ending, events, polls, protocol, scaling
 from apid.parent.children import Child
 from apid.parent.dismissal import dismiss, dismiss_strays, quiesce
 from apid.parent.events import Action, Asked, Cause, Event, Say
@@ -94,7 +94,7 @@ class Plan:
                 return []
             case events.SpawnFailed():
                 return self._spawn_failed(event, now)
-            case events.Said():
+            case events.Said() | events.Violation():
                 return self._said(event, now)
             case events.Exited():
                 return self._exited(event, now)
@@ -152,18 +152,23 @@ class Plan:
             )
         ]
 
-    def _said(self, event: events.Said, now: float) -> list[Action]:
-        state, message = self.state, event.message
+    def _said(self, event: events.Said | events.Violation, now: float) -> list[Action]:
+        state = self.state
         if state.change is not None and event.pid == state.change.trial:
-            return change_steps.trial_said(state, message)
+            return change_steps.trial_said(state, event)
         child = state.children.get(event.pid)
         if child is None:
             return []
+        punishment = protocol.judge(state, child, event, now)
+        if isinstance(event, events.Violation) or child.condemned:
+            return punishment
+        message = event.message
         match message:
             case channel.Ready():
                 return self._ready(child, now)
             case channel.BootFailed():
-                child.reason, child.cause = message.reason, Cause.BOOT
+                child.reason = message.reason
+                child.cause = child.cause if child.cause == Cause.HUNG else Cause.BOOT
                 if message.kind == "config" and not state.ever_ready and state.patient():
                     return ending.give_up(state, ExitCode.CONFIG, message.reason, message.detail, now)
                 if message.detail:
@@ -172,22 +177,12 @@ class Plan:
                 child.asked = message.cause
             case channel.DrainDone():
                 child.accounted = True
-                return self._lost(child, message)
+                return protocol.lost(state, child, message)
             case channel.Draining():
                 return polls.deaf(state, child)
             case channel.Reopened() | channel.Dumped():
                 return polls.answered(state, child, message)
         return []
-
-    def _lost(self, child: Child, message: channel.DrainDone) -> list[Action]:
-        """A worker has named the requests that end with it."""
-        if not message.cut:
-            return []
-        self.state.cut += len(message.cut) + message.more if is_ending(self.state.phase) else 0
-        halted = self.state.phase is Phase.HALTING or child.stage is not Stage.DRAINING
-        who = "the stop now" if halted else "the drain deadline"
-        more = [f"and {message.more} more"] if message.more else []
-        return [Say(logging.WARNING, f"{who} cut: {'; '.join([*message.cut, *more])}", _triple(child))]
 
     def _ready(self, child: Child, now: float) -> list[Action]:
         if child.stage is not Stage.BOOTING:

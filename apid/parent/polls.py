@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apid import channel
-from apid.parent import events
+from apid.parent import events, protocol
 from apid.parent.children import Child
 from apid.parent.events import Action
 from apid.parent.lifecycle import Stage
@@ -24,14 +24,19 @@ def begin(state: State, command: Command, who: int | None, now: float) -> list[A
     state.polls.append(Poll(command.value, who, pending, now + PATIENCE))
     question = channel.Reopen() if command is Command.REOPEN else channel.Dump()
     actions: list[Action] = [events.ReopenLogs()] if command is Command.REOPEN else []
-    actions += [events.Tell(child.pid, question) for child in asked]
+    actions += [_put(child, question) for child in asked]
     if command is Command.REOPEN:
         # It has opened the files already, perhaps before they were moved away; it hears this when it is ready.
         late = [child for child in state.children if child.stage is Stage.BOOTING]
-        actions += [events.Tell(child.pid, question) for child in late]
+        actions += [_put(child, question) for child in late]
         notes = [f"; worker {child.slot} still boots and reopens its logs when it is ready" for child in late]
         state.polls[-1].note = "".join(notes)
     return actions + _settle(state)
+
+
+def _put(child: Child, question: channel.Message) -> Action:
+    protocol.asked(child, question)
+    return events.Tell(child.pid, question)
 
 
 def answered(state: State, child: Child, message: channel.Reopened | channel.Dumped) -> list[Action]:

@@ -16,8 +16,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from apid.bounds import clean
+from apid.posix import memfd
+
 STATE_VERSION = 3
 """Of the document that an upgrade hands over; the new program is asked beforehand whether it reads it."""
+
+OUTPUT = 4 * 1024 * 1024
+"""Bytes of the standard error of a tried program; what its application writes past that is not kept."""
 
 ROOM = 16
 """Descriptors that must be free in a program that takes over: the loader, imports and its own loop need them."""
@@ -65,7 +71,7 @@ class Trial:
     @classmethod
     def start(cls, argv: Sequence[str], directory: str = "") -> Trial:
         """Start it in `directory`, or in the working directory where there is none; raises OSError when the program is gone."""
-        fd = os.memfd_create("apid-preflight", os.MFD_CLOEXEC)
+        fd = memfd.create("apid-preflight", OUTPUT)
         try:
             process = subprocess.Popen(  # noqa: S603 - the command that started this daemon, and no shell
                 [*argv, "--check-config"],
@@ -86,10 +92,11 @@ class Trial:
         return cls(pid, fd)
 
     def output(self) -> str:
-        """What it wrote to its standard error (the last 16 KiB); the descriptor is closed."""
+        """What it wrote to its standard error (the last 16 KiB), without control characters; the descriptor is closed."""
         try:
-            size = os.fstat(self.fd).st_size
-            return os.pread(self.fd, 16384, max(0, size - 16384)).decode("utf-8", "replace")
+            size = min(OUTPUT, os.lseek(self.fd, 0, os.SEEK_CUR))  # they share the offset
+            start = max(0, size - 16384)
+            return clean(os.pread(self.fd, size - start, start).decode("utf-8", "replace"), lines=True)
         finally:
             os.close(self.fd)
 

@@ -13,8 +13,9 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from apid import bounds
 from apid.errors import ApidError
 from apid.loggers import logger
 from apid.parent import handover, program
@@ -23,11 +24,11 @@ from apid.parent.effects import Effects
 from apid.parent.listeners import Bound, Listeners, Places
 from apid.parent.plan import Plan
 from apid.parent.state import State
-from apid.posix import processes, socketfile
+from apid.posix import memfd, processes, socketfile
 from apid.posix.lockfile import LockFile
 from apid.posix.pidfile import PidFile
 from apid.posix.socketfile import SocketFile
-from apid.scoreboard import Scoreboard
+from apid.scoreboard import ROWS, Scoreboard
 
 LOG = logger("apid.parent")
 
@@ -49,7 +50,7 @@ def become(state: State, effects: Effects) -> str:
         "stacks": {str(pid): fd for pid, fd in effects.stacks.items().items()},
         "rows": {str(pid): row for pid, row in effects.rows.items()},
         "places": {str(generation): places for generation, places in effects.places.items()},
-        "board": effects.board.fd,
+        "board": effects.board.fds,
         "control": None
         if control is None or control.server is None
         else [control.server.fileno(), _packed(control.file)],
@@ -59,14 +60,12 @@ def become(state: State, effects: Effects) -> str:
         },
         "pid_file": [pid_file.fd, pid_file.path] if pid_file else None,
     }
-    keep = [effects.board.fd, *document["channels"].values(), *document["stacks"].values()]
+    keep = [*effects.board.fds, *document["channels"].values(), *document["stacks"].values()]
     keep += [fileno for kind in ("listeners", "clients") for fileno, *_ in document[kind].values()]
     keep += [document[kind][0] for kind in ("control", "pid_file") if document[kind]]
     files = [*(one.file for _, one in effects.listeners.items()), control and control.file]
     keep += [file.lock.fd for file in files if file and file.lock]
-    with os.fdopen(os.memfd_create("apid-state", os.MFD_CLOEXEC), "wb") as file:
-        file.write(json.dumps(document).encode())
-        file.flush()
+    with os.fdopen(memfd.of(json.dumps(document).encode(), "apid-state"), "rb") as file:
         effects.notifier.restore(os.environ)
         try:
             error = program.become(effects.argv, file.fileno(), keep, effects.directory)
@@ -76,15 +75,40 @@ def become(state: State, effects: Effects) -> str:
     return f"{effects.argv[0]}: {getattr(error, 'strerror', None) or error}"
 
 
+Fd = Annotated[int, bounds.whole(0, 2**31 - 1)]
+_File = tuple[str, tuple[int, int] | None, Fd | None]
+"""A socket's file: its path, device and inode, and the descriptor of its lock."""
+
+_DOCUMENT = bounds.record(
+    {
+        "version": bounds.of(int),
+        "pid": bounds.of(int),
+        "state": lambda value: value,  # handover's
+        "listeners": bounds.of(dict[str, tuple[Fd, _File | None]]),
+        "resolved": bounds.of(dict[str, list[str]]),
+        "channels": bounds.of(dict[int, Fd]),
+        "stacks": bounds.of(dict[int, Fd]),
+        "rows": bounds.of(dict[int, Annotated[int, bounds.whole(0, ROWS - 1)]]),
+        "places": bounds.of(dict[int, Places]),
+        "board": bounds.of(tuple[Fd, Fd]),
+        "control": bounds.of(tuple[Fd, _File] | None),
+        "clients": bounds.of(dict[int, tuple[Fd, int, str, str]]),
+        "pid_file": bounds.of(tuple[Fd, str] | None),
+    }
+)
+"""The document of `become`, as it is read back."""
+
+
 @dataclasses.dataclass(slots=True)
 class Inheritance:
-    """What the former image left: the document, not yet turned into objects."""
+    """What the former image left: the document and the state, not yet turned into objects."""
 
     document: dict[str, Any]
+    state: State
 
     def plan(self) -> Plan:
         """The plan, as it was."""
-        return Plan(handover.unpack(self.document["state"]))
+        return Plan(self.state)
 
     def listeners(self, *, kept: bool) -> Listeners:
         """The listening sockets; `kept`: as of `Listeners`."""
@@ -99,34 +123,40 @@ class Inheritance:
 
     def places(self) -> dict[int, Places]:
         """Where each generation listens."""
-        return {int(generation): places for generation, places in self.document["places"].items()}
+        places: dict[int, Places] = self.document["places"]
+        return places
 
     def board(self) -> Scoreboard | None:
         """The counters; None when this program lays them out differently, or they cannot be mapped."""
+        fds, board = self.document["board"], None
         try:
-            os.set_inheritable(self.document["board"], False)
-            return Scoreboard.attach(self.document["board"])
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            board = Scoreboard.attach(*fds)
         except Exception:
             LOG.exception("the scoreboard could not be taken over: the counters restart at zero")
-            return None
+        for fd in fds if board is None else ():
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        return board
 
     def give(self, effects: Effects) -> None:
         """Hand everything else to the effects of this image; what cannot be taken over is logged, and the rest is."""
         effects.places |= self.places()
-        effects.rows |= {int(pid): row for pid, row in self.document["rows"].items()}
+        effects.rows |= self.document["rows"]
         caught = effects.faults.caught
         for pid, fd in self.document["channels"].items():
             with caught(f"taking over the channel of process {pid}"):
                 sock = _socket(fd)
                 sock.setblocking(False)
-                effects.channels[int(pid)] = sock
+                effects.channels[pid] = sock
         for pid, fd in self.document["stacks"].items():
             with caught(f"taking over the stacks of process {pid}"):
                 os.set_inheritable(fd, False)
-                effects.stacks.add(int(pid), fd, os.fstat(fd).st_size)
-        for pid in self.document["channels"].keys() - {str(pid) for pid in effects.channels}:
+                effects.stacks.add(pid, fd)
+        for pid in self.document["channels"].keys() - effects.channels.keys():
             with caught(f"the dismissal of process {pid}"):
-                processes.kill(int(pid), signal.SIGTERM)  # it hears nothing else any more; another one takes its seat
+                processes.kill(pid, signal.SIGTERM)  # it hears nothing else any more; another one takes its seat
         with caught("taking over the control socket"):
             self._give_control(effects)
         if self.document["pid_file"]:
@@ -147,7 +177,7 @@ class Inheritance:
         effects.holdings.control = control
         for number, (client_fd, pending, received, unsent) in clients.items():
             with effects.faults.caught("taking over a client of the control socket"):
-                client = control.adopt(int(number), _socket(client_fd))
+                client = control.adopt(number, _socket(client_fd))
                 client.pending, client.received, client.unsent = pending, _bytes(received), _bytes(unsent)
 
 
@@ -161,15 +191,30 @@ def restore(environ: dict[str, str] | os._Environ[str]) -> Inheritance | None:
     if not text.isdecimal():
         return None
     try:
-        with os.fdopen(int(text), "rb") as file:
-            file.seek(0)
-            document = json.load(file)
-        if document["version"] != program.STATE_VERSION or document["pid"] != os.getpid():
-            raise ValueError("it is not for this process and program")  # noqa: TRY301 - one text for all that is wrong with it
-    except (OSError, ValueError, OverflowError, KeyError, TypeError) as error:
-        text = f"{program.STATE_FD}={text}: the state of the program before cannot be taken over: {error}"
+        document = _read(int(text))
+        state = handover.unpack(document["state"])
+        pids = {child.pid for child in state.children} | document["channels"].keys() | document["rows"].keys()
+        if strangers := sorted(pid for pid in pids if not processes.is_child(pid)):
+            raise ValueError(f"no children of this process: {strangers[:10]}")  # noqa: TRY301 - one text for all that is wrong
+        return Inheritance(document, state)
+    except (OSError, ValueError, OverflowError) as error:
+        text = f"{program.STATE_FD}={text[:20]}: the state of the program before cannot be taken over: {error}"
         raise ApidError(text) from error
-    return Inheritance(document)
+
+
+def _read(fd: int) -> dict[str, Any]:
+    if not memfd.is_sealed(fd, memfd.EVERYTHING):
+        raise ValueError("the descriptor is no sealed memory")
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        document = bounds.loads(file.read())
+    if not isinstance(document, dict) or [document.get("version"), document.get("pid")] != [
+        program.STATE_VERSION,
+        os.getpid(),
+    ]:
+        raise ValueError("it is not for this process and program")
+    checked: dict[str, Any] = _DOCUMENT(document)
+    return checked
 
 
 def asked_version(environ: Mapping[str, str]) -> str | None:
@@ -192,7 +237,7 @@ def _packed(file: SocketFile | None) -> list[Any] | None:
     return [file.path, file.file, file.lock and file.lock.fd] if file else None
 
 
-def _unpacked(path: str, file: list[int] | None, fd: int | None) -> SocketFile:
+def _unpacked(path: str, file: tuple[int, int] | None, fd: int | None) -> SocketFile:
     lock = None
     try:
         if fd is not None:
@@ -200,7 +245,7 @@ def _unpacked(path: str, file: list[int] | None, fd: int | None) -> SocketFile:
             lock = LockFile.take(path + socketfile.SUFFIX, fd)
     except Exception:  # it is locked as long as this process lives
         LOG.exception("the lock file of %s could not be taken over", path)
-    return SocketFile(path, (file[0], file[1]) if file else None, lock)
+    return SocketFile(path, file, lock)
 
 
 def _socket(fd: int) -> socket.socket:

@@ -40,6 +40,8 @@ class Watch:
     due: float = 0.0
     _silent: dict[int, tuple[float, int]] = dataclasses.field(default_factory=dict)
     """pid -> (beat, looks in time at which this same beat was the last)."""
+    _odd: dict[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    """pid -> (beat that no hub has written, when it was first seen)."""
 
     def look(self, now: float, beats: dict[int, float], timeout: float) -> list[Finding]:
         """Judge the beats (pid -> monotonic seconds of the last) at `now`; `timeout` 0 never calls anybody hung.
@@ -50,7 +52,7 @@ class Watch:
         findings: list[Finding] = []
         silent: dict[int, tuple[float, int]] = {}
         for pid, beat in beats.items():
-            age = now - beat
+            age = self._age(pid, beat, now)
             if age < SILENT:
                 if pid in self._silent:
                     findings.append(Finding(pid, age, False, False))
@@ -61,5 +63,15 @@ class Watch:
             if not held_up:
                 findings.append(Finding(pid, age, bool(timeout) and age >= timeout and looks >= 2, True))
         self._silent = silent
+        self._odd = {pid: odd for pid, odd in self._odd.items() if pid in beats}
         self.due = now + (CLOSE_LOOK if silent else LOOK)
         return findings
+
+    def _age(self, pid: int, beat: float, now: float) -> float:
+        """Seconds since a beat. Nothing, or a moment to come, is none: the application has written there."""
+        if 0 < beat <= now + SILENT:
+            self._odd.pop(pid, None)
+            return now - beat
+        if self._odd.get(pid, (None,))[0] != beat:
+            self._odd[pid] = beat, now
+        return now - self._odd[pid][1]

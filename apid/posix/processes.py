@@ -98,6 +98,15 @@ def let_children_drain(seconds: float) -> None:
                 time.sleep(0.05)
 
 
+def is_child(pid: int) -> bool:
+    """Whether it is a child of this process that nobody has waited for yet, alive or not."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def wait(pid: int) -> int:
     """Wait for one child to end; returns its exit code, negative for a signal."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -29,7 +29,7 @@ class Notifier:
         self.address = environ.pop("NOTIFY_SOCKET", "")
         usec = environ.pop("WATCHDOG_USEC", "")
         pid = environ.pop("WATCHDOG_PID", "")
-        self.watchdog = int(usec) / 1e6 if usec.isdigit() and pid in ("", str(os.getpid())) else 0.0
+        self.watchdog = _number(usec) / 1e6 if pid in ("", str(os.getpid())) else 0.0
         """Seconds within which WATCHDOG=1 is expected; 0: no watchdog."""
 
     def send(self, *lines: str, fds: Sequence[int] = ()) -> bool:
@@ -69,17 +69,21 @@ def inherited_sockets(environ: dict[str, str] | os._Environ[str]) -> dict[str, s
 
     LISTEN_PID is compared, so that a child of an activated process does not mistake its parent's descriptors for its own. An
     unnamed descriptor is called by its place: `0`, `1`, ... Descriptors that are no sockets are closed, the variables removed.
+    The first number that is no open descriptor ends the list.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
     environ.pop("LISTEN_PIDFDID", None)
-    if pid != str(os.getpid()) or not count.isdigit():
+    if pid != str(os.getpid()):
         return {}
     found: dict[str, socket.socket] = {}
-    for place in range(int(count)):
+    for place in range(_number(count)):
         fd = LISTEN_FDS_START + place
         name = names[place] if place < len(names) and names[place] not in ("", "unknown") else str(place)
-        os.set_inheritable(fd, False)
+        try:
+            os.set_inheritable(fd, False)
+        except (OSError, OverflowError):
+            break
         try:
             sock = socket.socket(fileno=fd)
         except OSError:
@@ -90,3 +94,8 @@ def inherited_sockets(environ: dict[str, str] | os._Environ[str]) -> dict[str, s
             name = f"{name}.{place}"
         found[name] = sock
     return found
+
+
+def _number(text: str) -> int:
+    """A number of the environment; 0 for what is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0

@@ -69,7 +69,7 @@ class Forks:
         steps: list[Callable[[], object]] = [self._threading, self._unblock]
         if not self._left:
             self._left = True
-            steps = [self._sockets, self._signals, self._ticket.board.make_private, _native_threads, self._name, *steps]
+            steps = [self._sockets, self._signals, self._memory, _native_threads, self._name, *steps]
         for step in steps:
             with contextlib.suppress(Exception):  # each is worth doing without the others, and nobody could be told
                 step()
@@ -90,6 +90,9 @@ class Forks:
         if self._ticket.stacks >= 0:
             faulthandler.unregister(STACKS)
             os.close(self._ticket.stacks)
+
+    def _memory(self) -> None:
+        self._ticket.board.make_private(self._ticket.row)
 
     def _threading(self) -> None:
         """Make this thread the main thread and mark all others as ended; otherwise multiprocessing waits for them at its end."""

@@ -23,6 +23,7 @@ from eventlet import event, hubs
 
 from apid import channel, log, scoreboard
 from apid.errors import ApidError, ExitCode
+from apid.flight import in_words
 from apid.http.engine import Engine
 from apid.loggers import logger
 from apid.posix import processes, signals
@@ -146,7 +147,7 @@ class Life:
                 self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=False))
                 return
             try:
-                self._obey(channel.decode(packet))
+                self._obey(channel.decode(packet, channel.Sender.PARENT))
             except channel.ChannelError as error:
                 LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
             except Exception:
@@ -229,7 +230,7 @@ class Life:
         lost = self.engine.lose()
         self._say(channel.DrainDone(lost))
         if self._inline and lost:
-            LOG.warning("the stop now cut: %s", scoreboard.in_words(lost))
+            LOG.warning("the stop now cut: %s", in_words(lost))
         self.engine.close()
         logging.shutdown()
         os._exit(ExitCode.CUT if self._inline and lost else ExitCode.OK)

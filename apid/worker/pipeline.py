@@ -105,7 +105,10 @@ def _routes(made: object) -> dict[str, Any]:
         return {}
     try:
         answer: Iterable[tuple[Any, str, str]] = ask()
-        routes = [[verbs if isinstance(verbs, str) else " ".join(verbs), path, name] for verbs, path, name in answer]
+        routes = [
+            [verbs if isinstance(verbs, str) else " ".join(verbs), str(path), str(name or "")]
+            for verbs, path, name in answer
+        ]
     except Exception as error:  # noqa: BLE001 - somebody else's code, asked for a report's sake only
         return {"routes": [["", f"{type(error).__name__} while asked for the routes: {error}", ""]]}
     if not routes:

@@ -25,8 +25,6 @@ class Status:
         self._bulletin = Bulletin(ticket.board.bulletin)
         self._sockets = {sockets.spell(sock): sock for group in ticket.listeners.values() for sock in group}
         self._started = time.monotonic()
-        if ticket.channel is None:
-            ticket.row.cells[scoreboard.PID] = os.getpid()  # the parent writes it otherwise
 
     def __call__(self, *, flights: int = 0) -> dict[str, Any]:
         """Return the document of docs/STATUS.md.

@@ -30,7 +30,7 @@ def _facts(board: Scoreboard, workers: int) -> dict[str, object]:
     for slot in range(workers):
         row = board.row(slot)
         row.clear()
-        row.cells[scoreboard.PID] = os.getpid()
+        row.take(os.getpid(), slot, 1)
         row.cells[scoreboard.BEAT_NS] = time.monotonic_ns()
         for index in chance.sample(range(scoreboard.BUCKETS), 120):
             row.histogram[index] = chance.randrange(10**6)
@@ -66,7 +66,8 @@ def main() -> None:
             lambda: openmetrics.generate_latest(Families(read())),
         ]
         print(f"{workers:7}  " + "   ".join(_milliseconds(call) for call in calls))
-        os.close(board.fd)
+        for fd in board.fds:
+            os.close(fd)
 
 
 if __name__ == "__main__":

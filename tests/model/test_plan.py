@@ -22,6 +22,17 @@ from tests.model.kernel import TRIAL, Kernel
 
 CODES = [0, 1, 2, 7, 70, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABRT]
 CONTROL = [Command.RELOAD, Command.RELOAD, Command.UPGRADE, Command.SCALE, Command.REOPEN, Command.DUMP]
+WORDS = [
+    channel.Ready(),
+    channel.BootFailed("config", "it says"),
+    channel.BootFailed("crash", "it says"),
+    channel.RecycleAsked("rss"),
+    channel.Draining(),
+    channel.DrainDone(),
+    channel.Reopened("no"),
+    channel.Dumped(),
+    None,
+]
 PICK = st.integers(min_value=0, max_value=10**6)
 
 
@@ -127,6 +138,19 @@ class Machine(RuleBasedStateMachine):
         if process:
             self.kernel.say(process.pid, channel.Dumped() if dumped else channel.Reopened(error))
         self.go(False)
+
+    @rule(pick=PICK, message=st.sampled_from(WORDS), times=st.integers(1, 3), hold=st.booleans())
+    def says_what_it_likes(self, pick, message, times, hold):
+        """A worker or a trial that its application has taken over: any message at any time, or none at all (`None`)."""
+        process = self.one(pick, [p for p in self.kernel.processes.values() if p.ended is None])
+        if process:
+            for _ in range(times):
+                said = events.Violation(process.pid, "[[[") if message is None else events.Said(process.pid, message)
+                self.kernel.exits.append(said)
+            process.ready |= isinstance(message, channel.Ready)
+            if isinstance(message, channel.DrainDone):
+                process.accounted, process.flights = True, 0
+        self.go(hold)
 
     @rule(steps=st.integers(1, 5))
     def all_goes_well_for_a_while(self, steps):

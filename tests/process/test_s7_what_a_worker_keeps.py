@@ -25,7 +25,6 @@ DESCRIPTORS = {
     "epoll of the hub": (r"anon_inode:\[eventpoll\]", 1),
     "signals, both ends": (r"pipe:.*", 2),
     "the listening socket, the channel to the parent, this request's connection": (r"socket:.*", 3),
-    "the scoreboard, and its mapping": (r"/memfd:apid-scoreboard .*", 2),
     "stacks, for the parent": (r"/memfd:apid-stacks .*", 1),
 }
 ENVIRONMENT = {

@@ -165,7 +165,8 @@ class Engines:
                 os.waitpid(pid, 0)
         if self.sock.fileno() >= 0:
             self.sock.close()
-        os.close(self.board.fd)
+        for fd in self.board.fds:
+            os.close(fd)
         pathlib.Path(self.log).unlink()
         if isinstance(self.address, str):
             pathlib.Path(self.address).unlink()

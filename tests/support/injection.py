@@ -126,7 +126,7 @@ def worker(ticket) -> None:
             packet = sock.recv(channel.MAX_MESSAGE)
             if not packet:
                 os._exit(0)
-            if isinstance(channel.decode(packet), channel.Drain):
+            if isinstance(channel.decode(packet, channel.Sender.PARENT), channel.Drain):
                 sock.send(channel.encode(channel.Draining()))
                 sock.send(channel.encode(channel.DrainDone([])))
                 os._exit(0)

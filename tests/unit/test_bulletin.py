@@ -13,7 +13,8 @@ from apid.scoreboard import Scoreboard
 def board():
     board = Scoreboard.create()
     yield board
-    os.close(board.fd)
+    for fd in board.fds:
+        os.close(fd)
 
 
 def test_nothing_published_is_an_empty_document(board):
@@ -24,9 +25,10 @@ def test_what_is_published_is_read_by_another_mapping(board):
     writer = Bulletin(board.bulletin)
     for number in range(5):
         writer.publish({"number": number, "text": "é" * number})
-        again = Scoreboard.attach(os.dup(board.fd))
+        again = Scoreboard.attach(*map(os.dup, board.fds))
         assert Bulletin(again.bulletin).read() == {"number": number, "text": "é" * number}
-        os.close(again.fd)
+        for fd in again.fds:
+            os.close(fd)
 
 
 def test_the_same_document_is_not_written_again(board):

@@ -1,20 +1,37 @@
 """The scoreboard: one writer a row, readable at any moment from another process."""
 
+import ctypes
+import fcntl
+import json
+import mmap
 import os
+import signal
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import exposition
 
-from apid import scoreboard
+from apid import flight, scoreboard, status
+from apid.cli import summary, top_screen
+from apid.cli.columns import COLUMNS
+from apid.cli.sample import Sample
+from apid.logformats import escape
 from apid.posix import processes
 from apid.scoreboard import Row, Scoreboard
+from apid.wsgi.monitoring.families import Families
+from tests.support.processes import descriptors
+from tests.support.status_document import document, worker
 
 
 @pytest.fixture
 def board():
     board = Scoreboard.create()
     yield board
-    os.close(board.fd)
+    for fd in board.fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def test_every_bucket_holds_exactly_its_bounds():
@@ -82,18 +99,27 @@ def test_another_process_counts_and_this_one_reads(board):
 
 def test_an_upgrade_maps_the_same_memory(board):
     board.row(5).cells[scoreboard.REQUESTS] = 9
-    again = Scoreboard.attach(os.dup(board.fd))
+    board.row(5).take(77, 0, 1)
+    board.leaving = True
+    again = Scoreboard.attach(*map(os.dup, board.fds))
     assert again is not None
     assert again.row(5).cells[scoreboard.REQUESTS] == 9
-    os.close(again.fd)
+    assert again.row(5).seat.tolist() == [77, 0, 1]
+    assert again.leaving
+    for fd in again.fds:
+        os.close(fd)
 
 
 def test_another_layout_is_not_mapped(board):
-    board._memory[0:8] = (99).to_bytes(8, "little")
-    assert Scoreboard.attach(board.fd) is None
+    board._head[0] = 99
+    assert Scoreboard.attach(*board.fds) is None
     fd = os.memfd_create("other")
-    assert Scoreboard.attach(fd) is None
+    os.ftruncate(fd, os.fstat(board.fds[0]).st_size)  # another process may still change its size
+    assert Scoreboard.attach(fd, board.fds[1]) is None
+    assert Scoreboard.attach(board.fds[0], fd) is None
     os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Scoreboard.attach(fd, board.fds[1])
 
 
 def test_a_row_outside_is_an_error(board):
@@ -103,7 +129,7 @@ def test_a_row_outside_is_an_error(board):
 
 
 def test_a_request_id_is_a_uuid_of_version_4():
-    text = scoreboard.request_id(0xFEDCBA9876544210, 0xBFFF, 2**48 + 5)
+    text = flight.request_id(0xFEDCBA9876544210, 0xBFFF, 2**48 + 5)
     assert text == "req-fedcba98-7654-4210-bfff-000000000005"
 
 
@@ -111,7 +137,7 @@ def test_totals_never_go_back_for_a_reader_in_another_process_while_rows_are_fol
     """Workers count, die and are folded; another process adds up all the while and must see a number that only grows."""
     for row in range(4):
         board.row(row).clear()
-        board.row(row).cells[scoreboard.PID] = 1
+        board.row(row).take(1, 0, 1)
     pid = os.fork()
     if pid == 0:
         try:
@@ -125,7 +151,7 @@ def test_totals_never_go_back_for_a_reader_in_another_process_while_rows_are_fol
             row.cells[scoreboard.REQUESTS] += 1
             counted += 1
         board.fold(row)
-        row.cells[scoreboard.PID] = 1
+        row.take(1, 0, 1)
         time.sleep(0.0005)  # or what is seen twice would be hidden by what is counted next
     assert os.waitstatus_to_exitcode(ended[1]) == 0
     assert board.totals(range(4))[0][scoreboard.REQUESTS] == counted
@@ -142,22 +168,144 @@ def _watch_totals(board, looks):
     return 0
 
 
-@pytest.mark.parametrize("descriptor", ["open", "closed"])
-def test_a_private_copy_is_written_by_nobody_else(board, descriptor):
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_private_copy_is_written_by_nobody_else(board, closed):
     row = board.row(3)
     row.cells[scoreboard.REQUESTS] = 7
 
     def child():
-        if descriptor == "closed":
-            os.close(board.fd)
-        board.make_private()
+        if closed:
+            board.in_child(row)
+        board.make_private(row)
         kept = row.cells[scoreboard.REQUESTS]
         row.cells[scoreboard.REQUESTS] = 100
         row.depart(b"GET / HTTP/1.1", 1, 1)
         os._exit(kept)
 
-    pid = processes.fork(child)
-    # without the descriptor the copy begins empty
-    assert processes.wait(pid) == (7 if descriptor == "open" else 0)
+    assert processes.wait(processes.fork(child)) == 7
     assert row.cells[scoreboard.REQUESTS] == 7
     assert row.flights() == []
+
+
+def in_a_worker(board, attack):
+    """The exit code of a child that has given up what is the parent's, and then attacks."""
+
+    def child():
+        board.in_child(board.row(1))
+        attack()
+        os._exit(0)
+
+    return processes.wait(processes.fork(child))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_its_size_is_not_changed_by_who_has_the_descriptor(board, which):
+    fd, size = board.fds[which], os.fstat(board.fds[which]).st_size
+    for wrong in (0, size - 1, size + 1):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, wrong)
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"x", size)
+    assert os.fstat(fd).st_size == size
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+
+
+def test_a_worker_has_no_descriptor_of_it(board):
+    inherited = board.fds
+
+    def look():
+        left = descriptors()
+        os._exit(sum(fd in left for fd in inherited))
+
+    assert in_a_worker(board, look) == 0
+
+
+def test_a_worker_only_reads_what_is_the_parents(board):
+    board.row(3).take(4711, 0, 1)
+    board.leaving = True
+
+    def write():
+        board.leaving = False
+
+    def permit_and_write():
+        memory = board._parents
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        done = ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory._address), memory._size, protection)
+        os._exit(9 if done == 0 else 0)
+
+    def read():
+        os._exit(0 if board.leaving and board.row(3).seat[scoreboard.PID] == 4711 else 1)
+
+    def write_a_siblings():
+        board.row(2).cells[scoreboard.REQUESTS] = 1
+
+    def write_its_own():
+        board.row(1).cells[scoreboard.REQUESTS] = 1
+        board.row(1).depart(b"GET / HTTP/1.1", 1, 1)
+        board.row(1).connections[1] = 5
+
+    assert in_a_worker(board, write) == -signal.SIGSEGV
+    assert in_a_worker(board, write_a_siblings) == -signal.SIGSEGV
+    assert in_a_worker(board, write_its_own) == 0
+    assert board.row(1).cells[scoreboard.REQUESTS] == len(board.row(1).flights()) == 1
+    assert in_a_worker(board, permit_and_write) == 0
+    assert in_a_worker(board, read) == 0
+    assert board.leaving
+
+
+EIGHT = st.integers(0, scoreboard.MOST)
+
+
+@given(
+    st.lists(EIGHT, min_size=4, max_size=4), st.dictionaries(st.integers(0, 25_087), EIGHT, max_size=40), st.booleans()
+)
+def test_whatever_stands_in_a_row_can_be_shown_and_folded(fill, cells, hostile):
+    """Arbitrary 64-bit numbers in every region of the rows: sums stop at the greatest number and never go back."""
+    memory = BOARD._rows.view
+    row = BOARD.row(1)
+    start = scoreboard._FIRST_ROW + scoreboard._ROW
+    whole = memory[start : start + scoreboard._ROW].cast("Q")
+    for at in range(0, len(whole), 512):
+        whole[at] = fill[at // 512 % 4]
+    if hostile:
+        memory[start : start + scoreboard._ROW] = b"\xff" * scoreboard._ROW
+        memory[: scoreboard.ROWS * 8] = b"\xff" * (scoreboard.ROWS * 8)
+    for at, value in cells.items():
+        whole[at % len(whole)] = value
+    row.take(4711, 0, 1)
+    before, histogram = BOARD.totals([])
+    facts = {
+        **document(),
+        "listeners_omitted": 0,
+        "workers": [{**worker(0, pid=4711), "row": 1, "spawned": 0.0}],
+        "started": 0.0,
+        "history": [],
+        "last_end": {},
+    }
+    shown = status.document(facts, BOARD, lambda _: None, now=time.monotonic(), flights=300)
+    json.dumps(shown, allow_nan=False)
+    assert shown["workers"][0]["beat_age"] is None or shown["workers"][0]["beat_age"] >= 0
+    for one in shown["workers"][0]["flights"]:
+        assert escape(one["line"]) == one["line"]
+        assert one["age"] >= 0
+    sample = Sample.of(shown, {**shown, "uptime": shown["uptime"] + 1})
+    for column in COLUMNS:
+        for seat in sample.seats:
+            assert column.text(seat).isprintable()
+            column.key(seat)
+            column.tone(seat)
+    assert all(text.isprintable() for line in summary.lines(sample) for text, _ in line)
+    exposition.generate_latest(Families(shown))
+    for width in (40, 200):
+        for flag in (True, False):
+            top_screen.lines(sample, top_screen.View(requests=flag), width, 30)
+    assert all(len(text) < 300 for text in row.in_flight())
+    BOARD.fold(row)
+    after, folded = BOARD.totals([])
+    assert all(before[cell] <= after[cell] <= scoreboard.MOST for cell in before)
+    assert all(was <= now <= scoreboard.MOST for was, now in zip(histogram, folded, strict=True))
+    assert row.flights() == []
+
+
+BOARD = Scoreboard.create()

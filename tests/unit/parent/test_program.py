@@ -11,6 +11,7 @@ import pytest
 
 from apid.errors import ApidError
 from apid.parent import program, upgrade
+from apid.posix import memfd
 
 SHOW = "import json, sys; from apid.parent import program; print(json.dumps(program.command_line()))"
 
@@ -71,8 +72,7 @@ def test_a_program_of_another_state_version_is_refused_beforehand():
 def test_a_start_is_no_upgrade_and_a_document_for_another_process_is_refused():
     assert upgrade.restore({}) is None
     assert upgrade.restore({program.STATE_FD: "nonsense"}) is None
-    fd = os.memfd_create("state")
-    os.write(fd, b'{"version": %d, "pid": 1}' % program.STATE_VERSION)
+    fd = memfd.of(b'{"version": %d, "pid": 1}' % program.STATE_VERSION, "state")
     with pytest.raises(ApidError, match="not for this process"):
         upgrade.restore({program.STATE_FD: str(fd)})
     for odd in ("999999", "9" * 30):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,23 @@ def test_one_who_beats_again_is_reported_once():
 def test_timeout_0_calls_nobody_hung():
     watch = Watch()
     assert not any(f and f[0].hung for _, f in looks(watch, 500, lambda _: 100.0, start=100.0, timeout=0.0))
+
+
+@pytest.mark.parametrize("beat", [0.0, 1e9, 2**64 / 1e9], ids=["none", "to come", "the greatest"])
+def test_a_beat_that_no_hub_has_written_is_none(beat):
+    """An application that writes into its row does not become a worker that is never looked at again."""
+    hung = [now for now, f in looks(Watch(), 120, lambda _: beat, start=100.0) if f and f[0].hung]
+    assert TIMEOUT <= hung[0] - 100.0 <= TIMEOUT + LOOK
+    recovered = looks(Watch(), 120, lambda now: beat if now < 103 else now, start=100.0)
+    assert not any(f and f[0].hung for _, f in recovered)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40))
+def test_arbitrary_beats(beats):
+    watch = Watch()
+    for turn, beat in enumerate(beats):
+        for finding in watch.look(1000.0 + turn, {1: beat / 1e9}, TIMEOUT):
+            assert finding.age >= -2 * SILENT
 
 
 @given(st.floats(HELD_UP + 0.01, 3600), st.floats(0, 0.5))

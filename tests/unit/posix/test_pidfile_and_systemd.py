@@ -269,3 +269,17 @@ def test_a_descriptor_that_is_no_socket_is_closed():
     with open("/dev/null", "rb") as null, socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
         assert activated([null, one], LISTEN_FDNAMES="file:web")[0] == str([("web", port)])
+
+
+@pytest.mark.parametrize(
+    ("count", "taken"), [("5", 1), ("9" * 19, 1), ("9" * 5000, 0), ("²", 0), ("-1", 0), ("1e1", 0), ("", 0)]
+)
+def test_a_number_of_descriptors_that_is_not_true(count, taken):
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+        assert activated([one], LISTEN_FDS=count) == [str([("0", port)] * taken), "[] False"]
+
+
+@pytest.mark.parametrize("usec", ["²", "9" * 5000, "-1", "x"])
+def test_a_watchdog_that_is_no_number_is_none(usec):
+    assert systemd.Notifier({"WATCHDOG_USEC": usec}).watchdog == 0
