@@ -29,7 +29,7 @@ SYSTEM = f"/etc/apid/{paste_deploy.DEFAULT_CONFIG_FILE}"
 
 _OF_A_LISTENER = ("trusted_proxies", "trusted_proxy_headers", "allowed_hosts")
 _HTTP_NAMES = [
-    f.name for f in dataclasses.fields(Http) if f.name not in ("keepalive", "access_log", "access_log_format")
+    f.name for f in dataclasses.fields(Http) if f.name not in ("keepalive", "access_log", "access_log_format", "where")
 ]
 
 
@@ -110,6 +110,7 @@ def _http(values: Values, effective: dict[str, str]) -> Http:
         keepalive=values["http_keepalive"].value,
         access_log=target,
         access_log_format=values["access_log_format"].value or "",
+        where={name: values[name].where for name in ("access_log", "access_log_format")},
         **{name: values[name].value for name in _HTTP_NAMES},
     )
 

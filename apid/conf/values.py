@@ -75,9 +75,14 @@ class Value:
         """The value in effect, spelled as in a file."""
         return spell(self.value)
 
+    @property
+    def where(self) -> str:
+        """The beginning of an error: `FILE:LINE: [GROUP] OPTION = VALUE`."""
+        return _where(self.group, self.option, self.raw, self.origin)
+
     def error(self, reason: str) -> ConfigError:
         """Return the error that says where the value stands and what is wrong with it."""
-        return ConfigError(complaint(self.group, self.option, self.raw, self.origin, reason))
+        return ConfigError(f"{self.where}: {reason}")
 
     def is_directory(self, path: str) -> bool:
         """Whether there is a directory `path`; raises the error where that cannot be known (EACCES, ELOOP, ...)."""
@@ -98,8 +103,12 @@ class Value:
 
 def complaint(group: str | None, option: str, raw: str, origin: Origin, reason: str) -> str:
     """Return `FILE:LINE: [GROUP] OPTION = VALUE: REASON`."""
+    return f"{_where(group, option, raw, origin)}: {reason}"
+
+
+def _where(group: str | None, option: str, raw: str, origin: Origin) -> str:
     given = f" = {show(raw)}" if raw else " ="
-    return f"{origin}: [{group or DEFAULT}] {option}{given if origin.kind != 'default' else ''}: {reason}"
+    return f"{origin}: [{group or DEFAULT}] {option}{given if origin.kind != 'default' else ''}"
 
 
 class _Outside(_environment.EnvironmentConfigurationSource):

@@ -1,8 +1,7 @@
-"""TLS: the context out of the settings, and a connection that speaks it.
+"""A connection that speaks TLS; its context is tls_context.py's.
 
 The handshake is made of steps in the hub, like the reading of a head: a client that stalls in it costs an object and a
-deadline, one that breaks it off only itself. The context is made when the engine begins to serve, so that a bad certificate
-fails a start or a reload instead of every connection.
+deadline, one that breaks it off only itself.
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from eventlet import hubs, patcher
+from eventlet import hubs
 
 from apid import scoreboard
-from apid.conf.settings import Tls
-from apid.errors import ConfigError
 from apid.http.connection import Connection
 from apid.http.interruptions import ClientGone
 from apid.http.phase import Phase
@@ -28,53 +25,9 @@ from apid.http.service import Environ, Service
 from apid.http.transport import accepted
 from apid.loggers import logger
 
-_plain_ssl = patcher.original("ssl")
-
 LOG = logger(__name__)
 
 _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-def context(settings: Tls) -> Any:
-    """Make the context.
-
-    Raises:
-        ConfigError: a file cannot be read or is not what it should be, or a version or cipher is unknown; named in the text.
-    """
-    made = _plain_ssl.SSLContext(_plain_ssl.PROTOCOL_TLS_SERVER)
-    versions = []
-    for version in settings.versions:
-        try:
-            versions.append(_plain_ssl.TLSVersion[version.replace(".", "_")])
-        except KeyError:
-            raise ConfigError(f"[ssl] versions: {version} is unknown; there are TLSv1.2 and TLSv1.3") from None
-    if versions:
-        made.minimum_version, made.maximum_version = min(versions), max(versions)
-    for what, path in (("cert_file", settings.cert_file), ("key_file", settings.key_file)):
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise ConfigError(f"[ssl] {what} {path}: {error.strerror}") from error
-    try:
-        made.load_cert_chain(settings.cert_file, settings.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"[ssl] cert_file {settings.cert_file} and key_file {settings.key_file} are no certificate with its key: {error}"
-        ) from error
-    if settings.ca_file:
-        try:
-            made.load_verify_locations(settings.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"[ssl] ca_file {settings.ca_file}: {error}") from error
-        made.verify_mode = ssl.CERT_REQUIRED
-    if settings.ciphers:
-        try:
-            made.set_ciphers(settings.ciphers)
-        except ssl.SSLError as error:
-            raise ConfigError(f"[ssl] ciphers: {settings.ciphers!r} selects none") from error
-    made.set_alpn_protocols(["http/1.1"])
-    return made
 
 
 class _Socket(_socket.socket):

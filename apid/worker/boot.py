@@ -2,8 +2,9 @@
 
 Theory of operation. The hub is made first, after the fork (a hub that is shared with the parent shares its epoll descriptor,
 and a child's changes would be the parent's). Then monkey_patch, then logging set up again (its locks must be green), and only
-then the application and everything it imports. Privileges are dropped before the application's first line runs. Ready is said
-when every pipeline is loaded and every listener is served.
+then the application and everything it imports. Privileges are dropped before the application's first line runs, and the access
+log, certificates and keys are opened after it. Ready is said when every pipeline is loaded and every listener is served; a trial
+does all that but serve.
 
 The parent imports this module before it forks: eventlet must only be imported inside functions.
 """
@@ -104,11 +105,12 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
-    if ticket.trial:
-        _last_words(ticket, ready)
-        return ExitCode.OK
     signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
     life = Life(ticket, apps, ready, shield)
+    if ticket.trial:
+        signals.unblock_all()
+        _last_words(ticket, ready)
+        return ExitCode.OK
     forks.engine = life.engine
     code = life.run()
     born.patience = life.patience()
