@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 from eventlet import hubs
 
 from apid import scoreboard
+from apid.http import client_certificate
 from apid.http.connection import Connection
 from apid.http.interruptions import ClientGone
 from apid.http.phase import Phase
@@ -44,7 +46,7 @@ class TlsConnection(Connection):
     anything costs no more than over a plain socket.
     """
 
-    __slots__ = ("_made", "_tls")
+    __slots__ = ("_client", "_made", "_tls")
 
     secure = True
 
@@ -53,6 +55,7 @@ class TlsConnection(Connection):
         super().__init__(service, sock, address)
         self._made = made
         self._tls: Any = None
+        self._client: dict[str, str] | None = None
         if self.phase is Phase.NEW:
             self.phase = Phase.HANDSHAKE
 
@@ -70,8 +73,7 @@ class TlsConnection(Connection):
             return False
         except (OSError, ValueError) as error:
             # SSLWantWriteError, an OSError too: some kilobytes did not fit into an empty buffer; nobody honest causes that.
-            LOG.debug("TLS handshake with %s failed: %s", self.address[0] or "unix", error)
-            self.service.cells[scoreboard.HANDSHAKE_FAILURES] += 1
+            self._has_failed(error)
             if getattr(error, "reason", "") == "HTTP_REQUEST":
                 self._answer_plainly()
             self.finish()  # OpenSSL has sent an alert: it is to be read
@@ -91,6 +93,11 @@ class TlsConnection(Connection):
             self._has_begun()
             self.service.shared.unfinished.add(self)
         return True
+
+    def _has_failed(self, why: object) -> None:
+        level = logging.INFO if isinstance(why, ssl.SSLCertVerificationError) else logging.DEBUG
+        LOG.log(level, "TLS handshake with %s failed: %s", self.address[0] or "unix", why)
+        self.service.cells[scoreboard.HANDSHAKE_FAILURES] += 1
 
     def give_up(self) -> None:
         """End it because there are too many like it."""
@@ -148,12 +155,19 @@ class TlsConnection(Connection):
         environ["SSL_PROTOCOL"] = self._tls.version()
         if cipher is not None:
             environ["SSL_CIPHER"] = cipher[0]
-        certificate = self._tls.getpeercert() if self.service.verifies else None
-        if certificate:
-            environ["SSL_CLIENT_VERIFY"] = "SUCCESS"
-            environ["SSL_CLIENT_S_DN"] = _name(certificate.get("subject", ()))
-            environ["SSL_CLIENT_I_DN"] = _name(certificate.get("issuer", ()))
-            environ["SSL_CLIENT_M_SERIAL"] = certificate.get("serialNumber", "")
+        if self.service.verifies:
+            if self._client is None:
+                self._client = self._client_certificate()
+            environ.update(self._client)
+
+    def _client_certificate(self) -> dict[str, str]:
+        try:
+            return {"SSL_CLIENT_VERIFY": "SUCCESS"} | client_certificate.describe(self._tls.getpeercert(True))
+        except ValueError as error:
+            LOG.warning(
+                "the certificate of %s, which is verified, cannot be read: %s", self.address[0] or "unix", error
+            )
+            raise Refusal(400, "the client's certificate cannot be read") from None
 
     def _green(self) -> Any:
         return _GreenTls(self._tls, super()._green())
@@ -202,8 +216,3 @@ class _GreenTls:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
-
-
-def _name(parts: Any) -> str:
-    """RFC 4514's order: the most specific first."""
-    return ",".join(f"{key}={value}" for part in reversed(parts) for key, value in part)

@@ -51,6 +51,7 @@ def make(settings: Tls) -> Any:
         except ssl.SSLError:
             reason = f"OpenSSL knows no cipher of this list: {settings.ciphers}"
             raise _error(settings, "ciphers", reason) from None
+    context.options |= ssl.OP_NO_RENEGOTIATION  # what a client has proved holds for the whole connection
     context.set_alpn_protocols(["http/1.1"])
     return context
 
