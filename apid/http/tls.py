@@ -18,8 +18,9 @@ from typing import Any
 from eventlet import hubs
 
 from apid import scoreboard
-from apid.http import client_certificate
+from apid.http import client_certificate, client_hello
 from apid.http.connection import Connection
+from apid.http.deadlines import NEVER
 from apid.http.interruptions import ClientGone
 from apid.http.phase import Phase
 from apid.http.refusal import Refusal
@@ -46,7 +47,7 @@ class TlsConnection(Connection):
     anything costs no more than over a plain socket.
     """
 
-    __slots__ = ("_client", "_made", "_tls")
+    __slots__ = ("_acceptable", "_client", "_made", "_tls")
 
     secure = True
 
@@ -55,6 +56,7 @@ class TlsConnection(Connection):
         super().__init__(service, sock, address)
         self._made = made
         self._tls: Any = None
+        self._acceptable = False
         self._client: dict[str, str] | None = None
         if self.phase is Phase.NEW:
             self.phase = Phase.HANDSHAKE
@@ -65,6 +67,8 @@ class TlsConnection(Connection):
                 return False
             self.phase = Phase.HANDSHAKE
         if self._tls is None and not self._begin_handshake():
+            return False
+        if not self._acceptable and not self._look_at_offer():
             return False
         try:
             self._tls.do_handshake()
@@ -93,6 +97,23 @@ class TlsConnection(Connection):
             self._has_begun()
             self.service.shared.unfinished.add(self)
         return True
+
+    def _look_at_offer(self) -> bool:
+        """Refuse a client that offers other protocols than HTTP/1.1; returns whether the handshake may go on."""
+        seen = self._peek(client_hello.MOST)
+        if seen is None:
+            return False
+        offered = client_hello.protocols(seen) if seen else []  # an error meets OpenSSL, too
+        if offered is None and self.gone_at == NEVER:
+            self.readable = False  # the next octet brings the next edge
+            return False
+        self._acceptable = not offered or b"http/1.1" in offered
+        if not self._acceptable:
+            self._has_failed("it offers no protocol that is spoken here (ALPN)")
+            with contextlib.suppress(OSError):
+                self.sock.send(client_hello.NO_APPLICATION_PROTOCOL)
+            self.finish()
+        return self._acceptable
 
     def _has_failed(self, why: object) -> None:
         level = logging.INFO if isinstance(why, ssl.SSLCertVerificationError) else logging.DEBUG

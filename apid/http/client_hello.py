@@ -1,0 +1,63 @@
+"""The protocols that a TLS client offers (ALPN, RFC 7301), read from its ClientHello (RFC 8446 §4.1.2); octets in, values out.
+
+RFC 7301 §3.2 wants a handshake refused whose client offers protocols, none of which the server has. Python's ssl module accepts
+it and cannot tell afterwards that there was an offer; so the octets are looked at before OpenSSL takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+MOST = 16384
+"""Octets that are looked at; a longer ClientHello is left to OpenSSL, and so is whatever is none."""
+
+NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
+"""The record of that fatal alert (RFC 8446 §6)."""
+
+_HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
+
+
+def protocols(data: bytes) -> list[bytes] | None:
+    """Return what is offered; None: there are more octets to come.
+
+    An empty list: nothing is offered, or OpenSSL is to say what is wrong with the octets.
+    """
+    message = bytearray()
+    at = 0
+    while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4], "big"):
+        if data[at : at + 1] not in (b"", bytes([_HANDSHAKE])) or message[:1] not in (b"", bytes([_CLIENT_HELLO])):
+            return []
+        end = at + 5 + int.from_bytes(data[at + 3 : at + 5], "big")
+        if len(data) < at + 5 or len(data) < end:
+            return None if len(data) < MOST else []
+        if end == at + 5:
+            return []
+        message += data[at + 5 : end]  # one message may lie in several records
+        at = end
+    try:
+        return list(_offered(bytes(message[4 : 4 + int.from_bytes(message[1:4], "big")])))
+    except ValueError:
+        return []
+
+
+def _offered(hello: bytes) -> Iterator[bytes]:
+    rest = hello[34:]  # version and random
+    for width in (1, 2, 1):  # session id, cipher suites, compression methods
+        _, rest = _vector(rest, width)
+    extensions, _ = _vector(rest, 2) if rest else (b"", b"")
+    while extensions:
+        kind = int.from_bytes(extensions[:2], "big")
+        content, extensions = _vector(extensions[2:], 2)
+        if kind == _ALPN:
+            names, _ = _vector(content, 2)
+            while names:
+                name, names = _vector(names, 1)
+                yield name
+
+
+def _vector(data: bytes, width: int) -> tuple[bytes, bytes]:
+    """Split at the end of a vector whose length takes `width` octets."""
+    end = width + int.from_bytes(data[:width], "big")
+    if len(data) < width or len(data) < end:
+        raise ValueError("the vector ends early")
+    return data[width:end], data[end:]
