@@ -1,4 +1,4 @@
-"""The protocols that a TLS client offers (ALPN, RFC 7301), read from its ClientHello (RFC 8446 §4.1.2); octets in, values out.
+"""The protocols that a TLS client offers (ALPN, RFC 7301), read from its client hello (RFC 8446 §4.1.2); octets in, values out.
 
 RFC 7301 §3.2 wants a handshake refused whose client offers protocols, none of which the server has. Python's ssl module accepts
 it and cannot tell afterwards that there was an offer; so the octets are looked at before OpenSSL takes them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 MOST = 16384
-"""Octets that are looked at; a longer ClientHello is left to OpenSSL, and so is whatever is none."""
+"""Octets that are looked at; a longer client hello is left to OpenSSL, and so is whatever is none."""
 
 NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 """The record of that fatal alert (RFC 8446 §6)."""

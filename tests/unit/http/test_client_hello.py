@@ -1,4 +1,4 @@
-"""The offer in a ClientHello: as real clients write it, cut anywhere, in one record or many; other octets are OpenSSL's."""
+"""The offer in a client hello: as real clients write it, cut anywhere, in one record or many; other octets are OpenSSL's."""
 
 import ssl
 
