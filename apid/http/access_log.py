@@ -142,10 +142,10 @@ def check(settings: Http) -> None:
     if target == "-":
         return
     with _opening(settings):
-        try:
-            Appender(target, create=False).close()
-        except FileNotFoundError:
-            with tempfile.TemporaryFile(dir=Path(target).parent):
+        if Path(target).exists():
+            Appender(target).close()
+        else:
+            with tempfile.TemporaryFile(dir=Path(target).resolve().parent):
                 pass
 
 

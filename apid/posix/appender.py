@@ -44,7 +44,7 @@ _poll = getattr(select, "poll", None)  # eventlet takes it away: where it patche
 _mark = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast(
     "Q"
 )  # when a record was cut last; shared by this process and its forks
-_FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Patience:
@@ -72,16 +72,13 @@ class Appender:
         lost: records lost since the last notice that was written; reason: why the last one was.
     """
 
-    def __init__(
-        self, target: str | int, mode: int = 0o640, owner: tuple[int, int] | None = None, *, create: bool = True
-    ) -> None:
+    def __init__(self, target: str | int, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:
         """Open the target.
 
         Args:
             target: a path, or 1 or 2. A closed standard stream is no error: it takes nothing.
             mode: of a file that is made.
             owner: (uid, gid) that a regular file gets; only root may give it away.
-            create: whether a missing file is made.
 
         Raises:
             OSError: the path cannot be opened.
@@ -91,7 +88,6 @@ class Appender:
         self.reason = ""
         self._mode = mode
         self._owner = owner
-        self._flags = _FLAGS | (os.O_CREAT if create else 0)
         self._mutex = RLock()
         self._patience = Patience()
         self._torn = False
@@ -176,10 +172,10 @@ class Appender:
             fd = self._share(self.target)
         else:
             try:
-                fd = os.open(self.target, os.O_RDWR | self._flags, self._mode)
+                fd = os.open(self.target, os.O_RDWR | _FLAGS, self._mode)
                 readable = True
             except PermissionError:
-                fd = os.open(self.target, os.O_WRONLY | self._flags, self._mode)
+                fd = os.open(self.target, os.O_WRONLY | _FLAGS, self._mode)
         try:
             found = os.fstat(fd)
             regular = stat.S_ISREG(found.st_mode)
