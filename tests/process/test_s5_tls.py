@@ -250,3 +250,22 @@ def test_half_an_offer_and_an_end(engine, certificate):
             while one.recv(100):
                 pass
     wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 0)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_resumed_session_keeps_its_client_certificate(certificate, authority, tmp_path, version):
+    cert, key = authority.issue("/CN=again")
+    context = ssl.create_default_context(cafile=certificate[0])
+    context.maximum_version = version
+    context.load_cert_chain(cert, key)
+    with serving(framing.app, tls=trusting(certificate, tmp_path, ca=authority.cert.read_text())) as engine:
+        with Connection(engine.address, tls=context) as one:
+            first = one.request(path="/environ").json()
+            session = one.sock.session
+        plain = socket.create_connection(engine.address)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as again:
+            assert again.session_reused
+            again.sendall(request_bytes(path="/environ", headers={"Connection": "close"}))
+            answer = b"".join(iter(lambda: again.recv(65536), b""))
+    assert first["SSL_CLIENT_S_DN"] == "CN=again"
+    assert b'"SSL_CLIENT_S_DN": "CN=again"' in answer
