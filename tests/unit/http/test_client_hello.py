@@ -59,6 +59,10 @@ HELLO = hello("h2")
 
 
 @given(st.integers(0, len(HELLO)), st.binary(max_size=4), st.binary(max_size=20))
-def test_other_octets_raise_nothing(at, octets, more):
+def test_other_octets_raise_nothing_and_have_one_reading(at, octets, more):
+    """However they are cut: incomplete until it is known what they are, and then that."""
     for data in (HELLO[:at] + octets + HELLO[at + len(octets) :] + more, octets + more):
-        protocols(data)
+        readings = [protocols(data[:end]) for end in range(len(data) + 1)]
+        known = [reading for reading in readings if reading is not None]
+        assert all(reading == known[0] for reading in known)
+        assert readings == [None] * (len(readings) - len(known)) + known
