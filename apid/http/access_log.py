@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import re
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,8 +145,9 @@ def check(settings: Http) -> None:
         if Path(target).exists():
             Appender(target).close()
         else:
-            with tempfile.TemporaryFile(dir=Path(target).resolve().parent):
-                pass
+            beside = f"{Path(target).resolve().parent}/.apid-{secrets.token_hex(8)}"
+            Appender(beside).close()
+            os.unlink(beside)
 
 
 def formatter(spec: str) -> Callable[[Any], str]:

@@ -34,10 +34,16 @@ def test_what_clients_offer(version, names):
     expected = [name.encode() for name in names]
     assert protocols(data) == expected
     assert protocols(data + b"\x16\x03\x03") == expected
-    for size in (1, 3, 50):
+    for size in (len(data) // 7, 400, len(data)):
         assert protocols(in_records(data, size)) == expected
         assert protocols(in_records(data, size)[:-1]) is None
+    assert protocols(in_records(data, 20)) == []  # more records than are looked at
     assert {protocols(data[:end]) is None for end in range(len(data))} == {True}
+
+
+def test_more_names_than_are_read_are_left_to_openssl():
+    assert protocols(hello(*["h2"] * 1000)) == []
+    assert len(protocols(hello(*["h2"] * 40))) == 40
 
 
 @pytest.mark.parametrize(
