@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import Iterator
 
 MOST = 8192
-"""Octets that are looked at, in at most `RECORDS` records and with at most `MANY` extensions and names: each packet brings another
-look, which must cost less than a handshake. A client hello with more is left to OpenSSL, and so is whatever is none."""
+"""Octets that are looked at, in at most `RECORDS` records and with at most `MANY` extensions and names: each packet brings
+another look, which must cost less than a handshake. A client hello with more is left to OpenSSL, and so is whatever is none."""
 
 RECORDS = 8
 MANY = 64
