@@ -185,7 +185,9 @@ def _main_addresses(values: Values) -> tuple[Address, ...]:
 def _paste(values: Values, group: str, config_file: str) -> Paste:
     flavor = values[group, "flavor"].value
     app_name = values[group, "app_name"].value
-    return Paste(config_file, f"{app_name}-{flavor}" if flavor else app_name)
+    own = values[group, "config_file"]
+    option = own if own.value is not None else values["paste_deploy", "config_file"]
+    return Paste(config_file, f"{app_name}-{flavor}" if flavor else app_name, option.where)
 
 
 def _pipeline_file(values: Values, files: tuple[str, ...]) -> str:

@@ -59,10 +59,15 @@ class Tls:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paste:
-    """Which pipeline of which file. `app_name` already carries the flavor (`main-keystone`)."""
+    """Which pipeline of which file. `app_name` already carries the flavor (`main-keystone`).
+
+    Attributes:
+        where: the beginning of an error about the file: `FILE:LINE: [GROUP] config_file = VALUE`.
+    """
 
     config_file: str
     app_name: str
+    where: str = dataclasses.field(default="[paste_deploy] config_file", compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -39,6 +39,12 @@ def content(path: str) -> bytes:
         return file.read()
 
 
+def unreadable(path: str, error: OSError) -> str:
+    """Return `PATH cannot be read: REASON`; it names the user who may not: a worker's is not always the operator."""
+    who = f" by user {os.geteuid()}" if isinstance(error, PermissionError) else ""
+    return f"{path} cannot be read{who}: {error.strerror}"
+
+
 def read(path: str) -> str:
     """Return what a file in ini format holds, with line ends as in Python's text files.
 

@@ -18,7 +18,7 @@ from apid.conf.command_line import CommandLine, Name, flag
 from apid.conf.files import Assignment, ConfigFile, Known, anchored, names_of
 from apid.conf.opts import DEFAULT, groups
 from apid.conf.settings import Address
-from apid.conf.text import content, show
+from apid.conf.text import content, show, unreadable
 from apid.conf.types import Bind, FilePath, check_unix_path, spell
 from apid.errors import ConfigError
 
@@ -98,7 +98,7 @@ class Value:
         try:
             content(self.value)
         except OSError as error:
-            raise self.error(f"{self.value} cannot be read: {error.strerror}") from None
+            raise self.error(unreadable(self.value, error)) from None
 
 
 def complaint(group: str | None, option: str, raw: str, origin: Origin, reason: str) -> str:

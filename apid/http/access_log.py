@@ -192,7 +192,7 @@ def _opening(settings: Http) -> Iterator[None]:
         yield
     except OSError as error:
         where = settings.where.get("access_log", "access_log")
-        reason = f"{settings.access_log} cannot be opened by the workers' user (uid {os.geteuid()}): {error.strerror}"
+        reason = f"{settings.access_log} cannot be opened by user {os.geteuid()}: {error.strerror}"
         raise ConfigError(f"{where}: {reason}") from error
 
 

@@ -6,7 +6,6 @@ A worker makes it after it has dropped its privileges, and so does a trial: what
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 from typing import Any
@@ -99,8 +98,7 @@ def _read(settings: Tls, option: str, path: str) -> bytes:
     try:
         return text.content(path)
     except OSError as error:
-        who = f" by the workers' user (uid {os.geteuid()})" if isinstance(error, PermissionError) else ""
-        raise _error(settings, option, f"{path} cannot be read{who}: {error.strerror}") from None
+        raise _error(settings, option, text.unreadable(path, error)) from None
 
 
 def _error(settings: Tls, option: str, reason: str) -> ConfigError:

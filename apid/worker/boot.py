@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 import setproctitle
 
 from apid import channel, log
-from apid.conf import identity
-from apid.errors import ApidError, ExitCode, PipelineError, is_shortage
+from apid.conf import identity, text
+from apid.errors import ApidError, ConfigError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
 from apid.posix import privileges, processes, signals, sockets
 
@@ -147,12 +147,18 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
     """Load the pipeline of each listener: (apps by listener name, what the parent is told).
 
     Raises:
+        ConfigError: the user of this process cannot read a file that the parent could.
         PipelineError: a pipeline cannot be made.
     """
     from apid.worker import pipeline
 
     settings = ticket.settings
     for listener in settings.listeners:
+        try:
+            text.content(listener.paste.config_file)
+        except OSError as error:
+            reason = text.unreadable(listener.paste.config_file, error)
+            raise ConfigError(f"{listener.paste.where}: {reason}") from None
         _find_beside(listener.paste.config_file)
     apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}

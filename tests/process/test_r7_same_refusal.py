@@ -22,13 +22,6 @@ def key_of_another_user(at):
     return "[ssl]\ncert_file = cert.pem\nkey_file = key.pem\n", ":3: [ssl] key_file = key.pem: ", "Permission denied"
 
 
-def authorities_in_a_closed_directory(at):
-    (at / "closed").mkdir(mode=0o700)
-    (at / "closed" / "ca.pem").write_text("x")
-    text = "[ssl]\ncert_file = cert.pem\nkey_file = open.pem\nca_file = closed/ca.pem\n"
-    return text, ":4: [ssl] ca_file = closed/ca.pem: ", "Permission denied"
-
-
 def key_that_is_a_fifo(at):
     os.mkfifo(at / "fifo")
     return "[ssl]\ncert_file = cert.pem\nkey_file = fifo\n", ":3: [ssl] key_file = fifo: ", "it is a FIFO"
@@ -43,12 +36,26 @@ def access_log_in_a_directory_of_another_user(at):
     return "[DEFAULT]\naccess_log = new.log\n", ":2: [DEFAULT] access_log = new.log: ", "Permission denied"
 
 
+def paste_file_of_another_user(at):
+    (at / "own.ini").write_text(pipeline("hello"))
+    (at / "own.ini").chmod(0o600)
+    return "[paste_deploy]\nconfig_file = own.ini\n", ":2: [paste_deploy] config_file = own.ini: ", "Permission denied"
+
+
+def paste_file_in_a_closed_directory(at):
+    (at / "closed").mkdir(mode=0o700)
+    (at / "closed" / "own.ini").write_text(pipeline("hello"))
+    text = "[paste_deploy]\nconfig_file = closed/own.ini\n"
+    return text, ":2: [paste_deploy] config_file = closed/own.ini: ", "Permission denied"
+
+
 CASES = [
     key_of_another_user,
-    authorities_in_a_closed_directory,
     key_that_is_a_fifo,
     access_log_of_another_user,
     access_log_in_a_directory_of_another_user,
+    paste_file_of_another_user,
+    paste_file_in_a_closed_directory,
 ]
 
 
