@@ -29,7 +29,7 @@ SYSTEM = f"/etc/apid/{paste_deploy.DEFAULT_CONFIG_FILE}"
 
 _OF_A_LISTENER = ("trusted_proxies", "trusted_proxy_headers", "allowed_hosts")
 _HTTP_NAMES = [
-    f.name for f in dataclasses.fields(Http) if f.name not in ("keepalive", "access_log", "access_log_format")
+    f.name for f in dataclasses.fields(Http) if f.name not in ("keepalive", "access_log", "access_log_format", "where")
 ]
 
 
@@ -110,6 +110,7 @@ def _http(values: Values, effective: dict[str, str]) -> Http:
         keepalive=values["http_keepalive"].value,
         access_log=target,
         access_log_format=values["access_log_format"].value or "",
+        where={name: values[name].where for name in ("access_log", "access_log_format")},
         **{name: values[name].value for name in _HTTP_NAMES},
     )
 
@@ -185,7 +186,9 @@ def _main_addresses(values: Values) -> tuple[Address, ...]:
 def _paste(values: Values, group: str, config_file: str) -> Paste:
     flavor = values[group, "flavor"].value
     app_name = values[group, "app_name"].value
-    return Paste(config_file, f"{app_name}-{flavor}" if flavor else app_name)
+    own = values[group, "config_file"]
+    option = own if own.value is not None else values["paste_deploy", "config_file"]
+    return Paste(config_file, f"{app_name}-{flavor}" if flavor else app_name, option.where)
 
 
 def _pipeline_file(values: Values, files: tuple[str, ...]) -> str:

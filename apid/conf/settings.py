@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Mapping
 from typing import Literal
 
 from apid.forwarded import DEFAULT_HEADERS
@@ -41,21 +42,32 @@ class Address:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tls:
-    """`[ssl]`, or the ssl options of one listener. Paths are absolute."""
+    """`[ssl]`, or the ssl options of one listener. Paths are absolute; the files are read by workers only.
+
+    Attributes:
+        where: by option the beginning of an error: `FILE:LINE: [GROUP] OPTION = VALUE`.
+    """
 
     cert_file: str
     key_file: str
     ca_file: str | None = None
     versions: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
     ciphers: str | None = None
+    crl_file: str | None = None
+    where: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paste:
-    """Which pipeline of which file. `app_name` already carries the flavor (`main-keystone`)."""
+    """Which pipeline of which file. `app_name` already carries the flavor (`main-keystone`).
+
+    Attributes:
+        where: the beginning of an error about the file: `FILE:LINE: [GROUP] config_file = VALUE`.
+    """
 
     config_file: str
     app_name: str
+    where: str = dataclasses.field(default="[paste_deploy] config_file", compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,6 +93,8 @@ class Http:
     """A path, `-` (standard output) or `off`."""
     access_log_format: str = ""
     """Empty: the default of apid.http.access_log; `json`: one JSON object a line."""
+    where: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    """By option the beginning of an error, for the two options of the access log: workers open it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

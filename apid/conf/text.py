@@ -26,12 +26,23 @@ def content(path: str) -> bytes:
     """Return what a file holds.
 
     Raises:
-        OSError: it cannot be read, or is a FIFO, whose opener waits for a writer, and finds nothing at a reload.
+        OSError: it cannot be read, or is neither a regular file nor /dev/null: a FIFO keeps its opener waiting for a writer
+            and is empty at a reload, a device may never end.
     """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+    flags = os.O_NONBLOCK | os.O_NOCTTY
+    with open(path, "rb", opener=lambda name, more: os.open(name, flags | more)) as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISFIFO(found.st_mode):
             raise OSError(errno.ESPIPE, "it is a FIFO, which cannot be read again at a reload", path)
+        if not stat.S_ISREG(found.st_mode) and found.st_rdev != os.makedev(1, 3):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
         return file.read()
+
+
+def unreadable(path: str, error: OSError) -> str:
+    """Return `PATH cannot be read: REASON`; it names the user who may not: a worker's is not always the operator."""
+    who = f" by user {os.geteuid()}" if isinstance(error, PermissionError) else ""
+    return f"{path} cannot be read{who}: {error.strerror}"
 
 
 def read(path: str) -> str:

@@ -18,7 +18,7 @@ from apid.conf.command_line import CommandLine, Name, flag
 from apid.conf.files import Assignment, ConfigFile, Known, anchored, names_of
 from apid.conf.opts import DEFAULT, groups
 from apid.conf.settings import Address
-from apid.conf.text import content, show
+from apid.conf.text import content, show, unreadable
 from apid.conf.types import Bind, FilePath, check_unix_path, spell
 from apid.errors import ConfigError
 
@@ -78,9 +78,14 @@ class Value:
         """The value in effect, spelled as in a file."""
         return spell(self.value)
 
+    @property
+    def where(self) -> str:
+        """The beginning of an error: `FILE:LINE: [GROUP] OPTION = VALUE`."""
+        return _where(self.group, self.option, self.raw, self.origin)
+
     def error(self, reason: str) -> ConfigError:
         """Return the error that says where the value stands and what is wrong with it."""
-        return ConfigError(complaint(self.group, self.option, self.raw, self.origin, reason))
+        return ConfigError(f"{self.where}: {reason}")
 
     def is_directory(self, path: str) -> bool:
         """Whether there is a directory `path`; raises the error where that cannot be known (EACCES, ELOOP, ...)."""
@@ -98,13 +103,17 @@ class Value:
                 raise self.error(f"{self.value} is larger than {LARGEST >> 20} MiB")
             content(self.value)
         except OSError as error:
-            raise self.error(f"{self.value} cannot be read: {error.strerror}") from None
+            raise self.error(unreadable(self.value, error)) from None
 
 
 def complaint(group: str | None, option: str, raw: str, origin: Origin, reason: str) -> str:
     """Return `FILE:LINE: [GROUP] OPTION = VALUE: REASON`."""
+    return f"{_where(group, option, raw, origin)}: {reason}"
+
+
+def _where(group: str | None, option: str, raw: str, origin: Origin) -> str:
     given = f" = {show(raw)}" if raw else " ="
-    return f"{origin}: [{group or DEFAULT}] {option}{given if origin.kind != 'default' else ''}: {reason}"
+    return f"{origin}: [{group or DEFAULT}] {option}{given if origin.kind != 'default' else ''}"
 
 
 class _Outside(_environment.EnvironmentConfigurationSource):

@@ -8,13 +8,17 @@ A line cannot be forged from a request: what comes from a client is escaped (con
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apid.conf.settings import Http
 from apid.errors import ConfigError
 from apid.http.response import MONTHS
 from apid.loggers import logger
@@ -125,11 +129,32 @@ JSON_FIELDS = (
 )  # fmt: skip
 
 
+def check(settings: Http) -> None:
+    """Raise what opening the log would raise, for a trial: a missing file stays missing.
+
+    Raises:
+        ConfigError: as `AccessLog`.
+    """
+    target = settings.access_log
+    if target == "off":
+        return
+    _format(settings)
+    if target == "-":
+        return
+    with _opening(settings):
+        if Path(target).exists():
+            Appender(target).close()
+        else:
+            beside = f"{Path(target).resolve().parent}/.apid-{secrets.token_hex(8)}"
+            Appender(beside).close()
+            os.unlink(beside)
+
+
 def formatter(spec: str) -> Callable[[Any], str]:
     """Compile a format of %(name)s fields, `json`, or the empty one.
 
     Raises:
-        ConfigError: an unknown field or a broken format; the text names it.
+        ValueError: an unknown field; the text names it.
     """
     if spec == "json":
         getters = [(name, FIELDS[name]) for name in JSON_FIELDS]
@@ -145,12 +170,30 @@ def formatter(spec: str) -> Callable[[Any], str]:
         if found[3]:
             return "%%"
         if found[1] not in FIELDS:
-            raise ConfigError(f"access_log_format: unknown field {found[0]!r}; there are {', '.join(sorted(FIELDS))}")
+            raise ValueError(f"unknown field {found[0]!r}; there are {', '.join(sorted(FIELDS))}")
         wanted.append(FIELDS[found[1]])
         return f"%{found[2]}"
 
     plain = _FIELD.sub(take, spec or DEFAULT)
     return lambda exchange: plain % tuple([get(exchange) for get in wanted])
+
+
+def _format(settings: Http) -> Callable[[Any], str]:
+    try:
+        return formatter(settings.access_log_format)
+    except ValueError as error:
+        where = settings.where.get("access_log_format", "access_log_format")
+        raise ConfigError(f"{where}: {error}") from None
+
+
+@contextlib.contextmanager
+def _opening(settings: Http) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = settings.where.get("access_log", "access_log")
+        reason = f"{settings.access_log} cannot be opened by user {os.geteuid()}: {error.strerror}"
+        raise ConfigError(f"{where}: {reason}") from error
 
 
 class _Refused:
@@ -183,24 +226,23 @@ class AccessLog:
 
     def __init__(
         self,
-        target: str,
-        spec: str,
+        settings: Http,
         schedule: Callable[[float, Callable[[], None]], object],
         count: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Open the log.
 
         Args:
-            target: a path, or `-` for the standard output.
-            spec: access_log_format.
+            settings: its target and format.
             schedule: calls something after some seconds.
             count: is called with the number of lines that were lost just now.
 
         Raises:
             ConfigError: the file cannot be opened, or the format is wrong.
         """
-        self._target = target
-        self._format = formatter(spec)
+        self._settings = settings
+        self._target = target = settings.access_log
+        self._format = _format(settings)
         self._schedule = schedule
         self._count = count
         self._lines: list[str] = []
@@ -208,10 +250,8 @@ class AccessLog:
         self._waiting = False
         self._lost = 0
         self._failing_told = self._healed_told = -TELL
-        try:
+        with _opening(settings):
             self._out = Appender(STDOUT if target == "-" else target, 0o644)
-        except OSError as error:
-            raise ConfigError(f"access_log {target}: {error.strerror}") from error
 
     def request(self, exchange: Exchange | _Refused) -> None:
         """Note a request that is over."""
@@ -271,10 +311,8 @@ class AccessLog:
             ConfigError: it cannot be opened; the old one stays.
         """
         self.flush()
-        try:
+        with _opening(self._settings):
             self._out.reopen()
-        except OSError as error:
-            raise ConfigError(f"access_log {self._target}: {error.strerror}") from error
 
     def forget(self) -> None:
         """In a forked child: drop the buffer, which the worker will write, and close the descriptor."""

@@ -26,7 +26,7 @@ import greenlet
 
 from apid import log, scoreboard
 from apid.conf import settings as conf
-from apid.http import connection, hub, tls
+from apid.http import connection, hub, tls, tls_context
 from apid.http.exchange import Exchange
 from apid.http.interruptions import Cut, RequestTimeout
 from apid.http.listener import Listener
@@ -62,6 +62,7 @@ class Engine:
         self._pool = Pool(self._hub, settings.pool_size)
         self._shared = Shared(self._hub, self._pool, row, settings)
         self._listeners: list[tuple[Listener, Any]] = []
+        self._contexts: dict[conf.Tls, Any] = {}
         draining = {"apid.worker_draining": lambda: self._shared.draining}
         self._environ = {**environ, **draining, "wsgi.multiprocess": multiprocess}
         self._hub.gauge = self._shared.gauge
@@ -96,9 +97,9 @@ class Engine:
             http: whom the listener believes and which hosts it answers for; None: as the engine's own settings say.
 
         Raises:
-            ConfigError: the certificate cannot be loaded; the text names the file.
+            ConfigError: as `context`.
         """
-        made = tls.context(tls_settings) if tls_settings is not None else None
+        made = self.context(tls_settings) if tls_settings is not None else None
         verifies = tls_settings is not None and tls_settings.ca_file is not None
         shared = self._shared
         service = Service(
@@ -130,6 +131,16 @@ class Engine:
             debug=False,
         )
         self._listeners.append((listener, server))
+
+    def context(self, settings: conf.Tls) -> Any:
+        """Return the TLS context of these settings, which is made once.
+
+        Raises:
+            ConfigError: it cannot be made; the text names option, place and file.
+        """
+        if settings not in self._contexts:
+            self._contexts[settings] = tls_context.make(settings)
+        return self._contexts[settings]
 
     def _refresh_date(self) -> None:
         now = time.time()

@@ -81,8 +81,7 @@ class Shared:
         self.unfinished = Unfinished()
         self.access_log: AccessLog | None = None
         if settings.access_log != "off":
-            format_, schedule = settings.access_log_format, hub.schedule_call_global
-            self.access_log = AccessLog(settings.access_log, format_, schedule, self._count_lost)
+            self.access_log = AccessLog(settings, hub.schedule_call_global, self._count_lost)
         # A UUID's version and variant bits (RFC 9562 §5.4), so that who validates ids is content.
         high = int.from_bytes(os.urandom(8), "big") & ~0xF000 | 0x4000
         low = int.from_bytes(os.urandom(2), "big") & 0x3FFF | 0x8000

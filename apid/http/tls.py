@@ -1,8 +1,7 @@
-"""TLS: the context out of the settings, and a connection that speaks it.
+"""A connection that speaks TLS; its context is tls_context.py's.
 
 The handshake is made of steps in the hub, like the reading of a head: a client that stalls in it costs an object and a
-deadline, one that breaks it off only itself. The context is made when the engine begins to serve, so that a bad certificate
-fails a start or a reload instead of every connection.
+deadline, one that breaks it off only itself.
 """
 
 from __future__ import annotations
@@ -10,17 +9,18 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
+import logging
 import ssl
 import time
 from collections.abc import Callable
 from typing import Any
 
-from eventlet import hubs, patcher
+from eventlet import hubs
 
 from apid import scoreboard
-from apid.conf.settings import Tls
-from apid.errors import ConfigError
+from apid.http import client_certificate, client_hello
 from apid.http.connection import Connection
+from apid.http.deadlines import NEVER
 from apid.http.interruptions import ClientGone
 from apid.http.phase import Phase
 from apid.http.refusal import Refusal
@@ -28,53 +28,9 @@ from apid.http.service import Environ, Service
 from apid.http.transport import accepted
 from apid.loggers import logger
 
-_plain_ssl = patcher.original("ssl")
-
 LOG = logger(__name__)
 
 _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-def context(settings: Tls) -> Any:
-    """Make the context.
-
-    Raises:
-        ConfigError: a file cannot be read or is not what it should be, or a version or cipher is unknown; named in the text.
-    """
-    made = _plain_ssl.SSLContext(_plain_ssl.PROTOCOL_TLS_SERVER)
-    versions = []
-    for version in settings.versions:
-        try:
-            versions.append(_plain_ssl.TLSVersion[version.replace(".", "_")])
-        except KeyError:
-            raise ConfigError(f"[ssl] versions: {version} is unknown; there are TLSv1.2 and TLSv1.3") from None
-    if versions:
-        made.minimum_version, made.maximum_version = min(versions), max(versions)
-    for what, path in (("cert_file", settings.cert_file), ("key_file", settings.key_file)):
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise ConfigError(f"[ssl] {what} {path}: {error.strerror}") from error
-    try:
-        made.load_cert_chain(settings.cert_file, settings.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"[ssl] cert_file {settings.cert_file} and key_file {settings.key_file} are no certificate with its key: {error}"
-        ) from error
-    if settings.ca_file:
-        try:
-            made.load_verify_locations(settings.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"[ssl] ca_file {settings.ca_file}: {error}") from error
-        made.verify_mode = ssl.CERT_REQUIRED
-    if settings.ciphers:
-        try:
-            made.set_ciphers(settings.ciphers)
-        except ssl.SSLError as error:
-            raise ConfigError(f"[ssl] ciphers: {settings.ciphers!r} selects none") from error
-    made.set_alpn_protocols(["http/1.1"])
-    return made
 
 
 class _Socket(_socket.socket):
@@ -91,7 +47,7 @@ class TlsConnection(Connection):
     anything costs no more than over a plain socket.
     """
 
-    __slots__ = ("_made", "_tls")
+    __slots__ = ("_acceptable", "_client", "_made", "_tls")
 
     secure = True
 
@@ -100,6 +56,8 @@ class TlsConnection(Connection):
         super().__init__(service, sock, address)
         self._made = made
         self._tls: Any = None
+        self._acceptable = False
+        self._client: dict[str, str] | None = None
         if self.phase is Phase.NEW:
             self.phase = Phase.HANDSHAKE
 
@@ -110,6 +68,8 @@ class TlsConnection(Connection):
             self.phase = Phase.HANDSHAKE
         if self._tls is None and not self._begin_handshake():
             return False
+        if not self._acceptable and not self._look_at_offer():
+            return False
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -117,8 +77,7 @@ class TlsConnection(Connection):
             return False
         except (OSError, ValueError) as error:
             # SSLWantWriteError, an OSError too: some kilobytes did not fit into an empty buffer; nobody honest causes that.
-            LOG.debug("TLS handshake with %s failed: %s", self.address[0] or "unix", error)
-            self.service.cells[scoreboard.HANDSHAKE_FAILURES] += 1
+            self._has_failed(error)
             if getattr(error, "reason", "") == "HTTP_REQUEST":
                 self._answer_plainly()
             self.finish()  # OpenSSL has sent an alert: it is to be read
@@ -138,6 +97,28 @@ class TlsConnection(Connection):
             self._has_begun()
             self.service.shared.unfinished.add(self)
         return True
+
+    def _look_at_offer(self) -> bool:
+        """Refuse a client that offers other protocols than HTTP/1.1; returns whether the handshake may go on."""
+        seen = self._peek(client_hello.MOST)
+        if seen is None:
+            return False
+        offered = client_hello.protocols(seen) if seen else []  # an error meets OpenSSL, too
+        if offered is None and self.gone_at == NEVER:
+            self.readable = False  # the next octet brings the next edge
+            return False
+        self._acceptable = not offered or b"http/1.1" in offered
+        if not self._acceptable:
+            self._has_failed("it offers no protocol that is spoken here (ALPN)")
+            with contextlib.suppress(OSError):
+                self.sock.send(client_hello.NO_APPLICATION_PROTOCOL)
+            self.finish()
+        return self._acceptable
+
+    def _has_failed(self, why: object) -> None:
+        level = logging.INFO if isinstance(why, ssl.SSLCertVerificationError) else logging.DEBUG
+        LOG.log(level, "TLS handshake with %s failed: %s", self.address[0] or "unix", why)
+        self.service.cells[scoreboard.HANDSHAKE_FAILURES] += 1
 
     def give_up(self) -> None:
         """End it because there are too many like it."""
@@ -195,12 +176,19 @@ class TlsConnection(Connection):
         environ["SSL_PROTOCOL"] = self._tls.version()
         if cipher is not None:
             environ["SSL_CIPHER"] = cipher[0]
-        certificate = self._tls.getpeercert() if self.service.verifies else None
-        if certificate:
-            environ["SSL_CLIENT_VERIFY"] = "SUCCESS"
-            environ["SSL_CLIENT_S_DN"] = _name(certificate.get("subject", ()))
-            environ["SSL_CLIENT_I_DN"] = _name(certificate.get("issuer", ()))
-            environ["SSL_CLIENT_M_SERIAL"] = certificate.get("serialNumber", "")
+        if self.service.verifies:
+            if self._client is None:
+                self._client = self._client_certificate()
+            environ.update(self._client)
+
+    def _client_certificate(self) -> dict[str, str]:
+        try:
+            return {"SSL_CLIENT_VERIFY": "SUCCESS"} | client_certificate.describe(self._tls.getpeercert(True))
+        except ValueError as error:
+            LOG.warning(
+                "the certificate of %s, which is verified, cannot be read: %s", self.address[0] or "unix", error
+            )
+            raise Refusal(400, "the client's certificate cannot be read") from None
 
     def _green(self) -> Any:
         return _GreenTls(self._tls, super()._green())
@@ -249,8 +237,3 @@ class _GreenTls:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
-
-
-def _name(parts: Any) -> str:
-    """RFC 4514's order: the most specific first."""
-    return ",".join(f"{key}={value}" for part in reversed(parts) for key, value in part)

@@ -2,8 +2,9 @@
 
 Theory of operation. The hub is made first, after the fork (a hub that is shared with the parent shares its epoll descriptor,
 and a child's changes would be the parent's). Then monkey_patch, then privileges are dropped, then logging is set up again (its
-locks must be green, its files the user's), and only then the application and everything it imports. Ready is said when every
-pipeline is loaded and every listener is served.
+locks must be green, its files the user's), and only then the application and everything it imports. The access log, certificates
+and keys are opened after the privileges are dropped, too. Ready is said when every pipeline is loaded and every listener is
+served; a trial does all that but serve.
 
 The parent imports this module before it forks: eventlet must only be imported inside functions.
 """
@@ -25,8 +26,8 @@ from typing import Any, NoReturn
 import setproctitle
 
 from apid import channel, log
-from apid.conf import identity
-from apid.errors import ApidError, ExitCode, PipelineError, is_shortage
+from apid.conf import identity, text
+from apid.errors import ApidError, ConfigError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
 from apid.posix import privileges, processes, signals, sockets
 
@@ -104,11 +105,12 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
-    if ticket.trial:
-        _last_words(ticket, ready)
-        return ExitCode.OK
     signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
     life = Life(ticket, apps, ready, shield)
+    if ticket.trial:
+        signals.unblock_all()
+        _last_words(ticket, ready)
+        return ExitCode.OK
     forks.engine = life.engine
     code = life.run()
     born.patience = life.patience()
@@ -145,12 +147,18 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
     """Load the pipeline of each listener: (apps by listener name, what the parent is told).
 
     Raises:
+        ConfigError: the user of this process cannot read a file that the parent could.
         PipelineError: a pipeline cannot be made.
     """
     from apid.worker import pipeline
 
     settings = ticket.settings
     for listener in settings.listeners:
+        try:
+            text.content(listener.paste.config_file)
+        except OSError as error:
+            reason = text.unreadable(listener.paste.config_file, error)
+            raise ConfigError(f"{listener.paste.where}: {reason}") from None
         _find_beside(listener.paste.config_file)
     apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}

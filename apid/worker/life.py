@@ -6,6 +6,7 @@ thread reads, because a Python handler would run inside whatever green thread is
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ from eventlet import event, hubs
 from apid import channel, log, scoreboard
 from apid.errors import ApidError, ExitCode
 from apid.flight import in_words
+from apid.http import access_log
 from apid.http.engine import Engine
 from apid.loggers import logger
 from apid.posix import processes, signals
@@ -46,6 +48,11 @@ class Life:
     """One worker that serves."""
 
     def __init__(self, ticket: channel.Ticket, apps: dict[str, Any], ready: channel.Ready, shield: Shield) -> None:
+        """Open and load what serving needs; a trial does the same, and then ends.
+
+        Raises:
+            ConfigError: the access log, a certificate or a key cannot be used.
+        """
         self._ticket = ticket
         self._apps = apps
         self._ready = ready
@@ -64,9 +71,13 @@ class Life:
         self._unexpected: set[int] = set()
         # Not a green socket: that would adopt the timeout that an application sets with socket.setdefaulttimeout.
         self._channel = ticket.channel
+        http = settings.http
+        if ticket.trial:  # a check leaves no files behind, least of all ones of another user than the daemon's
+            access_log.check(http)
+            http = dataclasses.replace(http, access_log="off")
         with shield.umask():
             self.engine = Engine(
-                settings.http,
+                http,
                 ticket.row,
                 environ={
                     "apid.offload": offload,
@@ -76,6 +87,9 @@ class Life:
                 },
                 multiprocess=not self._inline,
             )
+        for listener in settings.listeners:
+            if listener.tls is not None:
+                self.engine.context(listener.tls)
 
     def run(self) -> int:
         """Serve until told to leave; returns the exit code."""

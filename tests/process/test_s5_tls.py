@@ -1,15 +1,17 @@
-"""S5: TLS. A client that stalls or resets in the handshake harms nobody; a bad certificate is an error at the start."""
+"""S5: TLS. A client that stalls or resets in the handshake harms nobody."""
 
+import dataclasses
 import socket
 import ssl
 import struct
-import subprocess
+import tempfile
 
 import pytest
 
 from apid import scoreboard
 from apid.conf.settings import Http, Tls
 from tests.support.apps import framing
+from tests.support.certificates import LONG_AGO, Authority, openssl
 from tests.support.client import Connection, request_bytes
 from tests.support.engine import serving, wait_for
 
@@ -113,31 +115,157 @@ def test_a_client_certificate_is_asked_for_and_told(certificate):
         with Connection(engine.address, tls=made) as one:
             environ = one.request(path="/environ").json()
             assert environ["SSL_CLIENT_VERIFY"] == "SUCCESS"
-            assert environ["SSL_CLIENT_S_DN"] == "commonName=localhost"
+            assert environ["SSL_CLIENT_S_DN"] == "CN=localhost"
         without = ssl.create_default_context(cafile=cert)
         with pytest.raises((ssl.SSLError, ConnectionError)), Connection(engine.address, tls=without) as one:
             one.request()
 
 
-@pytest.mark.parametrize("what", ["cert_file", "key_file", "ca_file", "versions", "ciphers"])
-def test_a_bad_option_is_an_error_that_names_it(certificate, what, tmp_path):
-    cert, key = str(certificate[0]), str(certificate[1])
-    bad = {
-        "cert_file": "/nowhere",
-        "key_file": "/nowhere",
-        "ca_file": "/nowhere",
-        "versions": ("TLSv0.9",),
-        "ciphers": "NONE-SUCH",
-    }
-    options = {"cert_file": cert, "key_file": key} | {what: bad[what]}
-    code = (
-        "import warnings; warnings.simplefilter('ignore')\n"
-        "from apid.http import tls; from apid.conf.settings import Tls; from apid.errors import ConfigError\n"
-        f"try: tls.context(Tls(**{options!r}))\n"
-        "except ConfigError as error: print(error)"
-    )
-    import sys
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"), "authority")
 
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert f"[ssl] {what}" in said
-    assert str(bad[what]).strip("(),'") in said
+
+def trusting(certificate, tmp_path, *, ca, crl=None):
+    """Return settings with these authorities and revocation lists, as texts."""
+    settings = Tls(str(certificate[0]), str(certificate[1]), ca_file=str(tmp_path / "ca"))
+    (tmp_path / "ca").write_text(ca)
+    if crl is not None:
+        (tmp_path / "crl").write_text(crl)
+        settings = dataclasses.replace(settings, crl_file=str(tmp_path / "crl"))
+    return settings
+
+
+def ask(engine, certificate, client, chain=()):
+    """Return the environ of a request with a client's certificate; None where the handshake fails."""
+    context = ssl.create_default_context(cafile=certificate[0])
+    cert, key = client
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write("".join(path.read_text() for path in (cert, *chain)))
+        file.flush()
+        context.load_cert_chain(file.name, key)
+    try:
+        with Connection(engine.address, tls=context) as one:
+            return [one.request(path="/environ").json() for _ in range(2)][-1]
+    except (ssl.SSLError, ConnectionError):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("/CN=mallory\\/O=x,commonName=root", r"CN=mallory/O=x\,commonName=root"),
+        ("/O=x\\+OU=y/CN= a\r\nX: #", r"CN=\ a\0D\0AX: #,O=x\+OU=y"),
+        ("/O=a/OU=b+CN=Jürgen", r"CN=J\C3\BCrgen+OU=b,O=a"),
+        ("/UID=7/emailAddress=a@b", "emailAddress=a@b,UID=7"),
+    ],
+)
+def test_names_in_client_certificates_are_escaped(certificate, authority, tmp_path, subject, text):
+    client = authority.issue(subject, signing=["-set_serial", "0x0f"])
+    with serving(framing.app, tls=trusting(certificate, tmp_path, ca=authority.cert.read_text())) as engine:
+        environ = ask(engine, certificate, client)
+        told = openssl("x509", "-in", client[0], "-noout", "-subject", "-nameopt", "RFC2253")
+    assert environ["SSL_CLIENT_S_DN"] == told.removeprefix("subject=").strip() == text
+    assert environ["SSL_CLIENT_I_DN"] == "CN=authority"
+    assert environ["SSL_CLIENT_M_SERIAL"] == "0F"
+
+
+def test_revocation_lists_are_checked(certificate, tmp_path):
+    root = Authority(tmp_path, "root")
+    middle = Authority(tmp_path, "middle", root)
+    good, bad = (middle.issue(f"/CN={name}", name=name) for name in ("good", "bad"))
+    direct = root.issue("/CN=direct", name="direct")
+    middle.revoke(bad[0])
+    ca = root.cert.read_text()
+    lists = root.revocation_list() + middle.revocation_list()
+    root.revoke(middle.cert)  # in the next list
+    for crl, served, reason in [
+        (None, {"good", "bad", "direct"}, ""),
+        (lists, {"good", "direct"}, "certificate revoked"),
+        (root.revocation_list() + middle.revocation_list(), {"direct"}, "certificate revoked"),
+        (root.revocation_list(), {"direct"}, "unable to get certificate CRL"),
+        (middle.revocation_list(), set(), "unable to get certificate CRL"),
+        (root.revocation_list(*LONG_AGO), set(), "CRL has expired"),
+    ]:
+        with serving(framing.app, tls=trusting(certificate, tmp_path, ca=ca, crl=crl)) as engine:
+            clients = {"good": good, "bad": bad, "direct": direct}
+            found = {
+                name
+                for name, client in clients.items()
+                if ask(engine, certificate, client, () if name == "direct" else [middle.cert])
+            }
+            assert found == served, crl
+            wait_for_failures(engine, len(clients) - len(served), reason)
+
+
+def wait_for_failures(engine, number, reason):
+    """Wait until so many handshakes have failed, one of them for this reason."""
+    wait_for(lambda: engine.total(scoreboard.HANDSHAKE_FAILURES) == number and reason in engine.logged())
+
+
+def offering(certificate, *names, version=ssl.TLSVersion.TLSv1_3):
+    context = ssl.create_default_context(cafile=certificate[0])
+    context.maximum_version = version
+    context.set_alpn_protocols(list(names))
+    return context
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_offers_only_other_protocols_is_refused(engine, certificate, version):
+    failures = engine.total(scoreboard.HANDSHAKE_FAILURES)
+    for names in (("h2",), ("spdy/3", "acme-tls/1")):
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+            Connection(engine.address, tls=offering(certificate, *names, version=version))
+    assert engine.total(scoreboard.HANDSHAKE_FAILURES) == failures + 2  # counted before the alert is sent
+    with Connection(engine.address, tls=offering(certificate, "h2", "http/1.1", version=version)) as one:
+        assert one.sock.selected_alpn_protocol() == "http/1.1"
+        assert one.request().body == b"body"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+@pytest.mark.parametrize(
+    ("names", "answer"), [(["h2"], b"\x15\x03\x03\x00\x02\x02\x78"), (["http/1.1"], b"\x16\x03\x03")]
+)
+def test_an_offer_in_small_pieces(engine, certificate, size, names, answer):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = offering(certificate, *names).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = outgoing.read()
+    with socket.create_connection(engine.address) as one:
+        one.settimeout(5)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(hello), size):
+            one.sendall(hello[at : at + size])
+        assert one.recv(100).startswith(answer)
+
+
+def test_half_an_offer_and_an_end(engine, certificate):
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    for end in range(1, len(hello) + 1):
+        with socket.create_connection(engine.address) as one:
+            one.sendall(hello[:end])
+            one.shutdown(socket.SHUT_WR)
+            one.settimeout(5)
+            while one.recv(100):
+                pass
+    wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 0)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_resumed_session_keeps_its_client_certificate(certificate, authority, tmp_path, version):
+    cert, key = authority.issue("/CN=again")
+    context = ssl.create_default_context(cafile=certificate[0])
+    context.maximum_version = version
+    context.load_cert_chain(cert, key)
+    with serving(framing.app, tls=trusting(certificate, tmp_path, ca=authority.cert.read_text())) as engine:
+        with Connection(engine.address, tls=context) as one:
+            first = one.request(path="/environ").json()
+            session = one.sock.session
+        plain = socket.create_connection(engine.address)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as again:
+            assert again.session_reused
+            again.sendall(request_bytes(path="/environ", headers={"Connection": "close"}))
+            answer = b"".join(iter(lambda: again.recv(65536), b""))
+    assert first["SSL_CLIENT_S_DN"] == "CN=again"
+    assert b'"SSL_CLIENT_S_DN": "CN=again"' in answer

@@ -1,4 +1,4 @@
-"""Files of the configuration that are FIFOs: the parent reads them at a reload, and must not wait in open(2)."""
+"""Files of the configuration that are FIFOs or devices: the parent reads them at a reload, and must not wait for them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,21 @@ def test_what_a_shell_passes_as_a_file_is_refused():
         os.close(reading)
 
 
-@pytest.mark.parametrize("option", ["cert_file", "key_file"])
-def test_a_certificate_or_key_is_refused(fifo, option, tmp_path):
-    values = {"cert_file": "/dev/null", option: fifo}
+def test_a_device_that_never_ends_is_refused():
+    with pytest.raises(ConfigError, match="/dev/zero: the configuration file cannot be read: it is no regular file"):
+        conf.load(["--config-file", "/dev/zero"])
+    conf.load(["--config-file", "/dev/null"])
+
+
+@pytest.mark.parametrize("option", ["cert_file", "key_file", "ca_file", "crl_file"])
+def test_the_parent_opens_no_file_of_tls(fifo, option, tmp_path):
+    """A worker does, after it has dropped its privileges: tests/unit/http/test_tls_context.py."""
+    values = {"cert_file": "/dev/null", "ca_file": "/dev/null", option: fifo}
     path = tmp_path / "apid.conf"
     path.write_text("[ssl]\n" + "".join(f"{name} = {value}\n" for name, value in values.items()))
-    with pytest.raises(ConfigError, match=f"{option} = {fifo}: {fifo} cannot be read: it is a FIFO"):
-        conf.load(["--config-file", str(path)])
+    (main,) = conf.load(["--config-file", str(path)]).listeners
+    assert main.tls is not None
+    assert getattr(main.tls, option) == fifo
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+from apid.conf.settings import Http
 from apid.errors import ConfigError
 from apid.http import access_log
 
@@ -41,7 +42,9 @@ def exchange():
 @pytest.fixture
 def log(tmp_path):
     due = []
-    one = access_log.AccessLog(str(tmp_path / "a.log"), "%(status_code)s", lambda _, call: due.append(call))
+    one = access_log.AccessLog(
+        Http(access_log=str(tmp_path / "a.log"), access_log_format="%(status_code)s"), lambda _, call: due.append(call)
+    )
     one.due = due
     yield one
     one.close()
@@ -72,12 +75,12 @@ def test_json(exchange):
 
 def test_an_unknown_field_is_an_error_that_names_it():
     with pytest.raises(ConfigError, match=r"access_log_format: unknown field '%\(nope\)s'"):
-        access_log.formatter("%(nope)s")
+        access_log.AccessLog(Http(access_log="-", access_log_format="%(nope)s"), lambda *_: None)
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(ConfigError, match=f"access_log {tmp_path}: "):
-        access_log.AccessLog(str(tmp_path), "", lambda *_: None)
+    with pytest.raises(ConfigError, match=f"access_log: {tmp_path} cannot be opened by .*: Is a directory"):
+        access_log.AccessLog(Http(access_log=str(tmp_path)), lambda *_: None)
 
 
 def test_lines_wait_for_the_clock_or_the_buffer(log, exchange, tmp_path):
@@ -103,7 +106,7 @@ def test_reopen_leaves_the_old_file_whole_and_writes_to_the_new(log, exchange, t
 
 def test_several_writers_split_no_line(tmp_path):
     path = tmp_path / "shared.log"
-    logs = [access_log.AccessLog(str(path), "", lambda *_: None) for _ in range(4)]
+    logs = [access_log.AccessLog(Http(access_log=str(path)), lambda *_: None) for _ in range(4)]
     pids = []
     for number, one in enumerate(logs):
         pid = os.fork()
