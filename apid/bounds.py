@@ -147,7 +147,7 @@ def of(kind: Any) -> Check:
     if origin is typing.Annotated:
         check: Check = arguments[1]
         return check
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # the latter of `Annotated`, before Python 3.14
         inner = of(arguments[0])  # the other one is None
         return lambda value: None if value is None else inner(value)
     if origin is tuple:
