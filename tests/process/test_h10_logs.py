@@ -115,10 +115,11 @@ def test_an_access_log_whose_disk_is_full_for_a_while(daemon, tmp_path):
             answered += 1
 
     ask(5)
-    wait_until(lambda: path.stat().st_size > 0, "the first lines", 10)
+    wait_until(lambda: path.read_text().count("\n") == 5, "the first lines", 10)
+    full = path.stat().st_size + 100  # in the middle of the next line
     for pid in one.worker_pids():
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (16384 - 100, resource.RLIM_INFINITY))
-    wait_until(lambda: ask(20) or path.stat().st_size == 16384 - 100, "a file that is full", 30)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+    wait_until(lambda: ask(20) or path.stat().st_size == full, "a file that is full", 30)
     ask(50)
     wait_until(lambda: "lines are lost: File too large" in log.read_text(), "a line about the loss", 10)
     for pid in one.worker_pids():
