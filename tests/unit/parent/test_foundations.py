@@ -20,7 +20,7 @@ STRANGER = 54322
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which takes root")
 
-AFTER = ": who changes that becomes root at the next start, reload or upgrade"
+AFTER = ": a change of it acts as root at the next start, reload or upgrade"
 
 
 @pytest.fixture
