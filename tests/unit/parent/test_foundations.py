@@ -38,7 +38,7 @@ def settings(top: Path, user: str | None = str(USER), **more) -> Settings:
 
 
 def findings(top: Path, **more) -> list[str]:
-    """Those about `top`: the checkout of who runs the tests may be anybody's."""
+    """Those about `top`: the checkout may belong to any user."""
     return [line for line in foundations.findings(settings(top, **more)) if line.startswith(str(top))]
 
 
