@@ -1,7 +1,7 @@
 """Checks of JSON that another process wrote: exact types within bounds.
 
 A check takes a value as `json.loads` returns it and returns it cleaned; it raises ValueError when the value is none of its kind.
-No conversion is tried: `true` is no number, `1.0` is no integer, and a text is never longer than announced.
+No conversion is tried: `true` is no number, `1.0` is no integer, and a text is never longer than its bound.
 """
 
 from __future__ import annotations

@@ -54,10 +54,10 @@ def reserve(settings: Log, user: User | None) -> None:
 
     Args:
         settings: as for `setup`.
-        user: whom the workers run as; see apid.posix.logfile.
+        user: the workers' user; see apid.posix.logfile.
 
     Raises:
-        ConfigError: it cannot be opened. Where it is the one in use, that stays in use, and the log says why.
+        ConfigError: it cannot be opened. If it is the file in use, that stays open instead, and the log says why.
     """
     release()
     target = settings.log_file
@@ -85,7 +85,7 @@ def setup(settings: Log, *, identity: str, user: User | None = None) -> None:
     Args:
         settings: where to and how.
         identity: what lines of this process carry: `pid=4700`, or the triple of a worker.
-        user: whom the workers run as, in the parent: files are opened as that user; see apid.posix.logfile. None in a worker.
+        user: in the parent, the workers' user, as whom files are opened (apid.posix.logfile). None in a worker.
 
     Raises:
         ConfigError: a file cannot be opened, or there is no journal: the old handlers stay. Or log_config_append is wrong: its
@@ -154,7 +154,7 @@ def _handlers(settings: Log, user: User | None, before: Iterable[logging.Handler
     out = HIERARCHY.reserved
     if out is not None and out.target == target:
         HIERARCHY.reserved = None
-    else:  # what a worker inherits it need not be able to open: the directory may be root's
+    else:  # a worker uses what it inherits: it may not be able to open it, where the directory is root's
         out = _in_use(target)
     if out is not None:
         out.free()

@@ -1,8 +1,8 @@
-"""Handlers of log_config_append: Python's own, which open, rename and remove files whenever they like.
+"""Handlers of log_config_append: Python's own, which open, rename and remove files at any time.
 
 In a parent that is root while its workers are not, they do all of this as the workers' user (apid.posix.acting): that
-user's rights decide where a path may lead. In any process that is root they open files as apid.posix.logfile does, and wait for
-no reader of a FIFO.
+user's rights decide where a path may lead. In any process of root they open files as apid.posix.logfile does, and do not wait
+for the reader of a FIFO.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def install(text: str, path: str, user: User | None) -> None:
     Args:
         text: what the file held when the configuration was read.
         path: its name, for messages.
-        user: whom the workers run as.
+        user: the workers' user.
 
     Raises:
         Exception: whatever is wrong with it, or what the classes that it names raise.
@@ -47,8 +47,8 @@ def install(text: str, path: str, user: User | None) -> None:
 def guard(handlers: Iterable[logging.Handler], user: User | None) -> None:
     """Have handlers that `install` made act as `user` from now on, and open their files with care where this process is root.
 
-    What they raise is logging's to report on the standard error: a log line never breaks its caller. (The one that watches its
-    file lets through that it cannot open it.)
+    logging reports what they raise on the standard error, so that a log line never breaks its caller. (Without this, the one that
+    watches its file raises to the caller that it cannot open it.)
     """
     for handler in handlers:
         if isinstance(handler, logging.FileHandler) and os.geteuid() == 0:

@@ -13,8 +13,8 @@ The parent's memory, which workers only read (`in_child`): who holds which row, 
 leaves, and room for what the parent tells everybody (apid.bulletin).
 
 Trust: a worker may write anything into its row and into the cells of the connections, and native code of one user into the rows
-of its siblings, too. So the parent takes nothing from there but numbers to show: any 64 bits are a number, sums stop at MOST, and
-who is who it knows itself. A worker that lies is shown wrongly and balanced badly.
+of its siblings, too. So the parent takes only numbers to show from there: any 64 bits are a number, and sums stop at MOST. Which
+worker holds which row it records itself. False numbers of a worker spoil only its figures and the balance of connections.
 
 Only this module knows the layout. The engine's hot path holds `Row.cells` (a memoryview of 'Q') and counts with
 `cells[REQUESTS] += 1`: 60 ns, and safe because nobody else writes there.

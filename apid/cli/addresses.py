@@ -50,7 +50,9 @@ def examine(settings: Settings, asker: int | None) -> Findings:
         ("pid_file", settings.daemon.pid_file, lockfile.obstacle),
     ]:
         obstacle = look(path) if path else None
-        if obstacle is not None and obstacle.errno != errno.EADDRINUSE:  # who listens there is taken for the daemon
+        if (
+            obstacle is not None and obstacle.errno != errno.EADDRINUSE
+        ):  # the process that listens there is assumed to be the daemon
             found.errors.append(f"{_origin(settings, name)}: [DEFAULT] {name}: {path}: {obstacle.strerror}")
     return found
 
@@ -72,7 +74,7 @@ class _Daemon:
     named: bool
 
     def has_locked(self, endpoint: Address) -> bool:
-        """Whether it holds the lock of a UNIX socket, which says the same where /proc does not tell who listens."""
+        """Whether it holds the lock of a UNIX socket, for where /proc does not show which process listens."""
         if endpoint.kind != "unix":
             return False
         return lockfile.holder(endpoint.path + socketfile.SUFFIX) in self.pids

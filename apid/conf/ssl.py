@@ -44,8 +44,8 @@ def tls_opts(*, old_names: bool) -> list[cfg.Opt]:
             "crl_file",
             FilePath(),
             None,
-            "Revocation lists in PEM, one of each authority in ca_file. A client is refused whose certificate is revoked, or "
-            "whose authority has no list or only one that is out of date. Read again at each reload.",
+            "Revocation lists in PEM, one of each authority in ca_file. A client is refused if its certificate is revoked, or if "
+            "its authority has no list or only one that is out of date. Read again at each reload.",
         ),
         option(
             "versions",

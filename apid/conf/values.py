@@ -23,7 +23,7 @@ from apid.conf.types import Bind, FilePath, check_unix_path, spell
 from apid.errors import ConfigError
 
 LARGEST = 16 << 20
-"""Bytes of a file that an option names: it may be the workers' user's, and the parent looks at it."""
+"""Bytes of a file that an option names: the workers' user may own it, and the parent reads it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

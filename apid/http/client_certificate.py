@@ -1,8 +1,8 @@
 """A client's certificate in the environ: subject and issuer as RFC 4514 text, and the serial number.
 
 The text is that of `openssl x509 -nameopt RFC2253`, which mod_ssl has too, but for what is not ASCII: mod_ssl leaves that as it
-is. Here each octet of it is escaped, because PEP 3333 has no place for it in the environ. Two different names never
-have one text, and none holds a control character.
+is. Here each octet of it is escaped, because PEP 3333 has no place for it in the environ. Different names have different
+texts, and no text holds a control character.
 
 `ssl.SSLSocket.getpeercert` is not enough: it gives long names, escapes nothing that would let one read its values again, cuts
 long serial numbers, and fails as a whole at a value that is no text. So the DER (X.690) of the certificate is read here.
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 _INTEGER, _OID, _SEQUENCE, _SET, _VERSION = 0x02, 0x06, 0x30, 0x31, 0xA0
 _UTF8, _UNIVERSAL, _BMP = 12, 28, 30
 _LATIN1 = frozenset({18, 19, 20, 22})
-"""Tags of strings with one octet a character; T61String (20) is read as Latin-1, as everybody does who reads it."""
+"""Tags of strings with one octet a character; T61String (20) is read as Latin-1, as in other implementations."""
 
 _LONGEST_OID = 128
 """Octets; the time to write one grows with the square of them."""
@@ -70,7 +70,7 @@ def _expect(data: bytes, *tags: int) -> bytes:
     """Return the content of the only element, whose tag is one of these."""
     ((tag, content, _),) = _elements(data)
     if tag not in tags:
-        raise ValueError(f"tag {tag:#x} in a place of its own")
+        raise ValueError(f"unexpected tag {tag:#x}")
     return content
 
 

@@ -1,7 +1,7 @@
 """The protocols that a TLS client offers (ALPN, RFC 7301), read from its client hello (RFC 8446 §4.1.2); octets in, values out.
 
-RFC 7301 §3.2 wants a handshake refused whose client offers protocols, none of which the server has. Python's ssl module accepts
-it and cannot tell afterwards that there was an offer; so the octets are looked at before OpenSSL takes them.
+By RFC 7301 §3.2 a server refuses a client that offers only other protocols. Python's ssl module accepts it and does not report
+the offer afterwards, so the octets are read here before OpenSSL reads them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 MOST = 8192
 """Octets that are looked at, in at most `RECORDS` records and with at most `MANY` extensions and names: each packet brings
-another look, which must cost less than a handshake. A client hello with more is left to OpenSSL, and so is whatever is none."""
+another look, which must cost less than a handshake. A larger client hello, and anything else, is left to OpenSSL."""
 
 RECORDS = 8
 MANY = 64
@@ -25,7 +25,7 @@ _HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
 def protocols(data: bytes) -> list[bytes] | None:
     """Return what is offered; None: there are more octets to come.
 
-    An empty list: nothing is offered, or OpenSSL is to say what is wrong with the octets.
+    An empty list: nothing is offered, or the octets are wrong, which OpenSSL reports.
     """
     message = bytearray()
     at = 0

@@ -125,7 +125,7 @@ class Control:
             raise BindError(f"option control_socket: cannot listen on {path}: {error.strerror or error}") from error
 
     def is_at(self, path: str) -> bool:
-        """Whether it listens, and who connects to `path` reaches it: the file is neither removed nor replaced."""
+        """Whether it listens, and a client that connects to `path` reaches it: the file is neither removed nor replaced."""
         return self.file is not None and self.file.is_at(path)
 
     # ---- connections ----
@@ -271,7 +271,7 @@ class Control:
             self._next = old._next
 
     def stop_listening(self) -> None:
-        """Remove the files, if they are still its own, and close; who waits in the queue becomes a client, and clients stay."""
+        """Remove the files, if they are still its own, and close; connections in the queue become clients, and clients stay."""
         if self.server is None:
             return
         try:

@@ -1,7 +1,7 @@
-"""What a root parent runs and reads, and who else can change it: configuration, code and interpreter.
+"""Warnings about configuration, code and interpreter of a root parent that other users can change.
 
-Whoever can becomes root at the next start, reload or upgrade: for that user there is no boundary between workers and parent.
-This is a warning and no refusal, because a checkout in a home directory is common. Only lstat(2) is asked.
+Such a user gets the privileges of root at the next start, reload or upgrade: no boundary between workers and parent remains.
+This is a warning and not an error, because a checkout in a home directory is common. Only lstat(2) is called.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def findings(settings: Settings) -> list[str]:
                     step, f"{step} ({reason}) can be changed by others, and the parent, which is root, {what}"
                 )
                 break
-    return [f"{text}: who changes that becomes root at the next start, reload or upgrade" for text in found.values()]
+    return [f"{text}: a change of it acts as root at the next start, reload or upgrade" for text in found.values()]
 
 
 def _configuration(settings: Settings) -> Iterator[tuple[str, Iterable[Step]]]:
@@ -80,7 +80,7 @@ def _code() -> Iterator[tuple[str, Iterable[Step]]]:
 def _way(path: str) -> Iterator[Step]:
     """Yield what the kernel looks up on the way to `path`, links included, with its status."""
     at, links, todo = "/", 0, path.split("/")[::-1]
-    with contextlib.suppress(OSError):  # what is not there can be made by who may change the directory
+    with contextlib.suppress(OSError):  # a missing entry can be made by those who can change the directory
         yield at, os.lstat(at)
         while todo:
             name = todo.pop()

@@ -6,9 +6,9 @@ it is fatal it also ends healthy workers with their requests, and a handler need
 guard sleeps until the parent dies, gives each worker `SILENT` seconds to turn its hub, and kills those that did not. It also
 enforces the deadlines of drains, as the parent would.
 
-The guard believes what workers write into their rows, so it has only the privileges of a worker, and writes nothing there. Who
-they are it reads in the parent's memory. It holds no socket and loads nothing. There is one guard for each scoreboard: an upgrade
-keeps both.
+The guard relies on what workers write into their rows, so it has only the privileges of a worker, and writes nothing there. The
+pids of the workers come from the parent's memory. It holds no socket and loads nothing. There is one guard for each scoreboard:
+an upgrade keeps both. It keeps its user: after a reload that changes `user` it may lack permission to end workers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from apid.flight import in_words
 from apid.loggers import logger
 from apid.parent.dismissal import GRACE
 from apid.parent.watch import SILENT
-from apid.posix import processes
+from apid.posix import privileges, processes
 
 LOG = logger("apid.guard")
 
@@ -96,6 +96,7 @@ def _guard(board: scoreboard.Scoreboard, settings: Settings, parent: int) -> NoR
         processes.drop_privileges(identity.of(daemon.user, daemon.group), None)
     except ApidError:
         os._exit(0)  # no worker can become that user either, and the first one says so
+    privileges.drop_capabilities()
     _wait(parent)
     died = time.monotonic_ns()
     wards = _wards(board)
@@ -134,5 +135,5 @@ def _end(ward: Ward, reason: str) -> None:
     lost = in_words(ward.row.in_flight()) or "no request"
     text = "worker %d gen=%d pid=%d is killed: the parent is gone, and %s; in flight: %s"
     LOG.error(text, slot, generation, ward.pid, reason, lost)
-    with contextlib.suppress(OSError):  # it has ended; or it runs as the user of a later configuration
+    with contextlib.suppress(OSError):  # ESRCH: it has ended; EPERM: it has the user of a later configuration
         signal.pidfd_send_signal(ward.pidfd, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""The privileges of another user for a moment: what a root process does by a path that this user may lead elsewhere.
+"""Temporary privileges of another user, for what root does with a path that this user may lead elsewhere.
 
-The kernel then checks each step of the path with that user's rights, whatever links and directories he exchanges meanwhile. The
+The kernel then checks each step of the path with that user's rights, even if links and directories are exchanged in between. The
 real and the saved user id stay root's, so the other user can neither signal nor trace this process. apid.posix.processes
 drops privileges for good.
 """

@@ -83,7 +83,7 @@ class Appender:
         Args:
             target: a path, or 1 or 2. A closed standard stream is no error: it takes nothing.
             mode: of a file that is made.
-            user: whom the workers run as, who shall be able to reopen it.
+            user: the workers' user, who must be able to reopen it.
 
         Raises:
             OSError: the path cannot be opened; see apid.posix.logfile.

@@ -1,9 +1,9 @@
 """Directories that a privileged process may use: nobody else can exchange a component of the path between two steps.
 
-Theory of operation. A path is a sequence of lookups, and whoever may write to a directory decides what the next lookup finds. A
-root process that creates, renames or unlinks by such a path does so wherever another user leads it. Therefore the path is walked
-descriptor by descriptor, and each directory must be one whose entries only trusted users can exchange. Trusted are root, the
-user of this process, and the owner of `/`, who can replace every path (in a user namespace that may be the overflow user
+Theory of operation. A path is a sequence of lookups, and a user who may write to a directory decides what the next lookup finds:
+that user can lead a root process that creates, renames or unlinks by such a path elsewhere. Therefore the path is walked
+descriptor by descriptor, and each directory must be one whose entries only trusted users can exchange. Root, the user of this
+process, and the owner of `/`, who can replace every path, are trusted (in a user namespace the latter may be the overflow user
 of the kernel). A process without privileges is checked by the kernel at each lookup: for it, the path is opened as it is.
 """
 

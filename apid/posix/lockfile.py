@@ -6,8 +6,8 @@ starts again, any process may have the number. It is a record lock of fcntl(2), 
 the process. A close of any descriptor of the file drops it, so this module knows what this process holds and opens no file
 twice. Neither flock(2) nor an open file description lock would do: both live on in every fork.
 
-A file appears at its path already locked, with the number in it. A file without a lock is stale; it is replaced by whoever holds
-its lock at that moment. A file is removed before its lock ends. So each step is one that only the holder takes, and of several
+A file appears at its path already locked, with the number in it. A file without a lock is stale; a process
+replaces it while it holds its lock. A file is removed before its lock ends. So only the holder takes each step, and of several
 processes that start at the same moment one gets the path.
 
 Files are made, renamed and removed relative to the descriptor of their directory; nothing is followed (`directories`).
@@ -54,7 +54,7 @@ class LockFile:
     Args:
         path: absolute.
         fd: the descriptor of the file, carried over an exec; without it the file is made here.
-        mode: of a file that is made here. For a read lock, permission to read is enough: whoever has it can block a start.
+        mode: of a file that is made here. Permission to read is enough for a read lock, which can block a start.
 
     Raises:
         HeldError: a running process holds it.
@@ -219,7 +219,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def obstacle(path: str) -> OSError | None:
-    """Return why no lock file could be made at `path` now, whoever holds one there; makes nothing."""
+    """Return why no lock file could be made at `path` now, regardless of a holder; makes nothing."""
     directory = os.path.dirname(path)  # noqa: PTH120 - as above
     try:
         os.close(directories.open_directory(directory))
@@ -251,7 +251,7 @@ def holder(path: str) -> int | None:
 
 
 def _locked(fd: int) -> bool:
-    """Lock a file; False: somebody had locked it and does no longer.
+    """Lock a file; False: another process had locked it, and has ended or unlocked it since.
 
     Raises:
         HeldError: a process has locked it.

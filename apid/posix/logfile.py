@@ -1,10 +1,10 @@
-"""Opening a file to append to it, such as a log, in a directory that others may write to. What is written is the caller's.
+"""Opening a file to append to it, such as a log, in a directory that others may write to.
 
-Theory of operation. A root process opens the file as the workers' user, whose own the directory usually is: the kernel checks
-each step with that user's rights, and a file that is made is the user's at once. Only where the user may not, because the
-directory is root's, does root itself open it: by a way that nobody else can exchange (apid.posix.directories), without
-following a link at its end, only a file with one name, and giving away only what this very call has made. A root process whose
-workers are root opens what it is told to, but follows no link that another user can have made.
+Theory of operation. A root process opens the file as the workers' user, who usually owns the directory: the kernel checks each
+step with that user's rights, and a file that is made belongs to the user at once. Only where the user may not, because the
+directory is root's, root itself opens it: by a path that nobody else can exchange (apid.posix.directories), without following a
+link at its end, only a file with one name, and giving away only what this call has made. A root process whose workers are root
+opens any path, but follows no link that another user may have made.
 
 Nothing waits: FIFOs are opened without a reader, and no terminal becomes the controlling one.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the wrappers load nothing but the standard library
 _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 MOST_TRIES = 10
-"""Times that a file may appear between the look for it and its making, or go again."""
+"""How often the file may appear or disappear between two steps."""
 
 
 def open_to_append(path: str, mode: int, user: User | None = None) -> int:
@@ -33,7 +33,7 @@ def open_to_append(path: str, mode: int, user: User | None = None) -> int:
     Args:
         path: a relative one starts from the working directory.
         mode: of a file that is made, less the umask.
-        user: whom the workers run as.
+        user: the workers' user.
 
     Raises:
         OSError: it cannot be opened; `strerror` names the directory or link that is the reason, if one is.
@@ -56,10 +56,10 @@ def open_to_append(path: str, mode: int, user: User | None = None) -> int:
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file for open(), with the same care, in a process whose user is the one who shall have it.
+    """Open a file for open(), with the same care; it belongs to the user of this process.
 
     Raises:
-        OSError: it cannot be opened; a FIFO without a reader neither.
+        OSError: it cannot be opened, or is a FIFO without a reader.
     """
     flags |= os.O_NONBLOCK | os.O_NOCTTY
     if not directories.privileged():
@@ -103,7 +103,7 @@ def _open_as_root(place: directories.Place, mode: int, user: User | None, way: i
             _give(fd, place, user)
             return fd
         return _checked(fd, place)
-    raise OSError(errno.EAGAIN, "others make and remove it all the time")
+    raise OSError(errno.EAGAIN, "other processes keep making and removing it")
 
 
 def _give(fd: int, place: directories.Place, user: User | None) -> None:

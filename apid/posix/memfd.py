@@ -1,7 +1,7 @@
 """Memory in a memfd whose size nobody can change (F_ADD_SEALS, fcntl(2)), and its mapping.
 
-A process that shares a memfd may truncate it, and the other one then dies of SIGBUS at the next access; or write without end, and
-fill the memory of the machine. Both end here, before another process has the descriptor.
+A process that shares a memfd may truncate it, so that another one gets SIGBUS at its next access, or may write without end and
+fill the memory of the machine. Seals prevent both, before another process has the descriptor.
 """
 
 from __future__ import annotations

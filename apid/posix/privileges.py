@@ -1,4 +1,4 @@
-"""What a process can have besides its user, and a worker must not keep: capabilities, and the terminal of another user."""
+"""Privileges beside the user of a process that a worker must not keep: capabilities, and the terminal of another user."""
 
 from __future__ import annotations
 

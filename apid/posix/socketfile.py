@@ -46,7 +46,7 @@ class SocketFile:
         return cls(path, file_of(path), _lock(path))
 
     def is_at(self, path: str) -> bool:
-        """Whether who connects to `path` reaches the socket: the file is neither removed nor replaced."""
+        """Whether a client that connects to `path` reaches the socket: the file is neither removed nor replaced."""
         return self.file is not None and file_of(path) == self.file
 
     @property
@@ -98,7 +98,7 @@ def listen(path: str, backlog: int, umask: int | None = None) -> tuple[socket.so
     Args:
         path: absolute.
         backlog: as of listen(2).
-        umask: for the file: who may write to it may connect (unix(7)); None: that of this process.
+        umask: for the file: permission to write to it is permission to connect (unix(7)); None: that of this process.
 
     Raises:
         OSError: neither socket nor file is left. EADDRINUSE: another process listens there, or has locked the path.
@@ -123,7 +123,7 @@ def listen(path: str, backlog: int, umask: int | None = None) -> tuple[socket.so
 
 
 def obstacle(path: str) -> OSError | None:
-    """Return why nobody could listen at `path` now; takes no lock, and nobody listens meanwhile."""
+    """Return why no process could listen at `path` now; takes no lock and does not listen."""
     if file_of(path) is None and os.path.lexists(path):
         return OSError(errno.EEXIST, "the path exists and is not a socket")
     if file_of(path) is not None and occupants.of_unix(path):

@@ -144,7 +144,7 @@ def prepare(ticket: channel.Ticket) -> None:
 
 
 def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
-    """Load the pipeline of each listener: (apps by listener name, what the parent is told).
+    """Load the pipeline of each listener: (apps by listener name, the message for the parent).
 
     Raises:
         ConfigError: the user of this process cannot read a file that the parent could.

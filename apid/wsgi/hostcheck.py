@@ -1,7 +1,7 @@
 """The option `allowed_hosts` of filters and apps that ask for no credentials: a check of Host, against DNS rebinding.
 
-A web page may let its own name resolve to this address. The browser then takes this server for the page's own, and the page may
-read and send everything that its user may. The Host of such a request is the page's.
+A web page may let its own name resolve to this address. The browser then treats this server as the page's own, and the page may
+read and send everything that its user may. The Host of such a request is the name of the page.
 """
 
 from __future__ import annotations
@@ -47,5 +47,5 @@ class HostCheck:
         host = environ.get("HTTP_HOST")
         if not environ.get("REMOTE_ADDR") or self._allowed.allows(host, environ.get("SERVER_NAME", "")):
             return None
-        text = "This host name is not one of the option allowed_hosts of the Paste section that refuses it."
+        text = "This host is not in the option allowed_hosts of the Paste section that refuses the request."
         return faults.ApiError(text, code=421, error="host.not_allowed")

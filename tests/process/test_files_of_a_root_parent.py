@@ -143,7 +143,7 @@ def test_links_that_are_planted_while_it_runs(apid, tree):
 
 @pytest.mark.parametrize("kind", ["FileHandler", "handlers.WatchedFileHandler", "handlers.RotatingFileHandler"])
 def test_handlers_of_log_config_append(apid, tree, tmp_path, kind):
-    """The parent writes a line whenever it is told something; two of the handlers open or rename files as they write."""
+    """The parent writes a line at each signal; two of the handlers open or rename files as they write."""
     more = " 'a', 1, 3" if "Rotating" in kind else ""
     config = tmp_path / "logging.conf"
     config.write_text(APPEND.format(kind=kind, path=str(tree.log), more=more))

@@ -47,7 +47,7 @@ def block(one, connection, how):
 
 
 def guard():
-    """Pid of the guard, an orphan and so a child of this process."""
+    """Pid of the guard, an orphan, hence a child of this process (a subreaper)."""
     (pid,) = (pid for pid in processes.children() if processes.command(pid) == "apid: guard")
     return pid
 

@@ -81,7 +81,7 @@ def test_a_reload_onto_such_a_path_fails_and_changes_nothing(daemon, tmp_path):
 
 
 def test_in_a_directory_of_another_user_nothing_of_roots_is_touched(daemon, tmp_path):
-    """What that user plants there is replaced or refused; nothing is given to him but his own directory."""
+    """What that user plants there is replaced or refused; the user gets nothing but that directory."""
     run, dear = tmp_path / "run", tmp_path / "dear"
     run.mkdir()
     os.chown(run, STRANGER, STRANGER)

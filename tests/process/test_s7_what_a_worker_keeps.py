@@ -118,6 +118,10 @@ def test_s7_capabilities_of_a_daemon_without_root_are_not_the_workers(daemon):
         assert "CapEff:\t0000000000000400" in status.read(), "the parent may bind low ports"
     has = get(one.address).json()
     assert {name: has[name] for name in SETS} == dict.fromkeys(SETS, NOTHING)
+    (guard,) = (pid for pid in processes.children() if processes.command(pid) == "apid: guard")
+    with open(f"/proc/{guard}/status", encoding="ascii") as status:
+        lines = status.read().splitlines()
+    assert {f"{name}:\t{NOTHING[0]}" for name in SETS} <= set(lines), "the guard has none either"
     assert one.stop() == 0
 
 

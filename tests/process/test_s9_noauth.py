@@ -13,7 +13,7 @@ from tests.support.processes import wait_until
 
 PASTE = (TOP / "etc/apid/api-paste.ini").read_text(encoding="utf-8")
 WARNING = (
-    "listener main: the filter noauth asks for no credentials: whoever reaches this listener can be an administrator"
+    "listener main: the filter noauth asks for no credentials: every client of this listener can be an administrator"
 )
 
 

@@ -50,7 +50,7 @@ def test_of_eight_daemons_one_serves(daemon, tmp_path, kind):
         all_of_them = [daemon(paste=pipeline("hello"), workers=1, **options(kind, tmp_path / "path")) for _ in range(8)]
         for one in all_of_them:
             one.launch()
-        wait_until(lambda: sum(one.process.poll() is None for one in all_of_them) == 1, "one daemon is left", 60)  # noqa: B023
+        wait_until(lambda: sum(one.process.poll() is None for one in all_of_them) == 1, "one daemon is left", 60)  # noqa: B023 - now
         (winner,) = [one for one in all_of_them if one.process.poll() is None]
         winner.wait_ready()
         for one in all_of_them:

@@ -1,4 +1,4 @@
-"""Programs of root that become somebody else: an interpreter in a home directory that only root may enter is shown to all.
+"""Programs of root that become another user, also where the interpreter lies in a home directory that only root may enter.
 
 In a mount namespace of its own (unshare(1)) such a home directory holds nothing but the interpreter, and everybody may enter it.
 """

@@ -52,7 +52,7 @@ def db(argv: Sequence[str], connection: str) -> str:
 
 
 def _refuse_as_root(database: Database) -> None:
-    """Leave an SQLite file alone that another user could exchange for a link: root would write whatever that leads to."""
+    """Refuse, as root, an SQLite file that another user could exchange for a link: root would write to its target."""
     path = database.url.database
     if os.geteuid() != 0 or not database.sqlite or path in (None, "", ":memory:"):
         return

@@ -93,7 +93,7 @@ def _alone(database: Database) -> Iterator[None]:
     if not path or path == ":memory:":
         yield
         return
-    # Never cut, and no link followed: whoever may write to the folder may have put it there.
+    # Never truncated, and no link is followed: another user who may write to the folder may have made it.
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process, also after kill -9

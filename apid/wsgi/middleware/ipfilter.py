@@ -1,8 +1,8 @@
 """The ipfilter filter: which addresses may ask at all.
 
 It looks at REMOTE_ADDR, which is the client's own after `trusted_proxies` of the daemon or the proxyheaders filter, and never at
-a header. `deny` wins over `allow`; without `allow` everybody else may. A client whose address is unknown is let through only if
-there are neither: it may be any of those that are denied.
+a header. `deny` wins over `allow`; without `allow` everybody else may. A client whose address is unknown is let through only
+without both: it may be one that is denied.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The noauth and noauth2 filters: no authentication; whoever asks says who they are. For tests and for behind a wall.
 
 nova's: a request without X-Auth-Token is answered 204 with a token of the form `user:project`; a request with one is that user's.
-With noauth everybody is an administrator, with noauth2 only the user `admin`. Whoever reaches the port can be administrator with
-both, and so could a web page in a browser that reaches it, under a name of its own: other hosts than `allowed_hosts` are refused.
+With noauth everybody is an administrator, with noauth2 only the user `admin`. With both, every client of the listener can be an
+administrator; so could a web page, whose name resolves to this address, in a browser that can connect. Therefore hosts that are
+not in `allowed_hosts` are refused.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class NoAuth:
         self._all_admin = all_admin
         name = "noauth" if all_admin else "noauth2"
         self.apid_warning = (
-            f"the filter {name} asks for no credentials: whoever reaches this listener can be an administrator"
+            f"the filter {name} asks for no credentials: every client of this listener can be an administrator"
         )
         self._hosts = hostcheck.HostCheck(options)
         self._by_default = options.allowed_hosts == hostcheck.DEFAULT

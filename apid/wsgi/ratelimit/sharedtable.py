@@ -229,7 +229,7 @@ class SharedTable:
         found = os.fstat(self._fd)
         ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022 and found.st_nlink <= 1
         if not (ours and stat.S_ISREG(found.st_mode)):
-            raise StorageError(f"{self._path} is not a file of this user's alone: somebody else has put it there")
+            raise StorageError(f"{self._path} is not a file of this user's alone: see its owner, mode and links")
 
 
 def _way_of(keys: bytes, digest: bytes) -> int:

@@ -20,7 +20,7 @@ STRANGER = 54322
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which takes root")
 
-AFTER = ": who changes that becomes root at the next start, reload or upgrade"
+AFTER = ": a change of it acts as root at the next start, reload or upgrade"
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def settings(top: Path, user: str | None = str(USER), **more) -> Settings:
 
 
 def findings(top: Path, **more) -> list[str]:
-    """Those about `top`: the checkout of who runs the tests may be anybody's."""
+    """Those about `top`: the checkout may belong to any user."""
     return [line for line in foundations.findings(settings(top, **more)) if line.startswith(str(top))]
 
 

@@ -23,7 +23,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as two users, which
 
 
 def test_a_lock_file_is_its_users_alone(tmp_path):
-    """Who can read it can take a read lock, which would refuse a start while the file is stale."""
+    """Permission to read is enough for a read lock, which would block a start while the file is stale."""
     lock = LockFile(str(tmp_path / "lock"))
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
     lock.remove()
@@ -191,7 +191,7 @@ CALLS += [(socket.socket, name) for name in ("bind", "connect", "listen")]
 @pytest.mark.parametrize("planted", ["link", "dangling link", "hard link"])
 @pytest.mark.parametrize(("owner", "name"), CALLS, ids=[name for _, name in CALLS])
 def test_a_user_who_owns_the_directory_leads_root_nowhere(world, monkeypatch, owner, name, planted):
-    """Before any call, he puts something in place of all that is there; hard links, where the kernel lets him make them."""
+    """Before any call, that user replaces everything there; with hard links, where the kernel permits them."""
     theirs, dear = world / "theirs", world / "ours" / "dear"
     before, real, at = dear.stat(), getattr(owner, name), -1
 
@@ -272,7 +272,7 @@ def test_a_socket_that_was_adopted_without_its_file(tmp_path, kind):
 @as_root
 @pytest.mark.parametrize("theirs", [True, False])
 def test_root_changes_no_mode_where_another_user_can_exchange_the_file(tmp_path, theirs):
-    """He may have put the control socket there, which is root's too, before it was known which file had been bound."""
+    """That user may have put the control socket, which is root's too, there before it was known which file had been bound."""
     path = tmp_path / "run" / "sock"
     path.parent.mkdir()
     if theirs:
