@@ -176,10 +176,15 @@ class Appender:
             fd = self._share(self.target)
         else:
             fd = logfile.open_to_append(self.target, self._mode, self._user)
-        found = os.fstat(fd)
+        try:
+            found = os.fstat(fd)
+            way = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        except BaseException:
+            os.close(fd)
+            raise
         # now that nothing can fail: until here the old descriptor is the one in use
         self._identity, self._regular = (found.st_dev, found.st_ino), stat.S_ISREG(found.st_mode)
-        self._readable = isinstance(self.target, str) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        self._readable = isinstance(self.target, str) and way == os.O_RDWR
         return fd
 
     def _share(self, fd: int) -> int:

@@ -87,13 +87,14 @@ def open_place(path: str, *, exclusive: bool, groups: Collection[int] | None = N
     Args:
         path: absolute.
         exclusive: refuse a place that is not safe. Otherwise one is returned, but no link is followed from there on.
-        groups: whose members must not be able to write to the last directory; None: no group but root's may. One that another
-            group may write to (Ubuntu's /var/log, for the group syslog) is not refused, and not safe.
+        groups: whose members must not be able to exchange a component; None: no group but root's may. A directory that another
+            group may write to (Ubuntu's /var/log, for the group syslog) is not refused; what lies below is not safe, and no
+            link is followed from there on.
 
     Raises:
         OSError: there is no such directory; EPERM: another user could lead the way elsewhere. `strerror` names the place.
     """
-    walk = _Walk(os.open("/", _LOOK), refuse=exclusive)
+    walk = _Walk(os.open("/", _LOOK), refuse=exclusive, groups=groups)
     with contextlib.ExitStack() as undo:
         undo.callback(walk.close)
         walk.trust()
@@ -102,7 +103,7 @@ def open_place(path: str, *, exclusive: bool, groups: Collection[int] | None = N
         while (walk.shared or not walk.in_proc()) and _is_link(walk.fd, name):
             directory, name = os.path.split(walk.step(name))
             walk.follow(directory)
-        walk.check(None, groups)
+        walk.check(None)
         undo.pop_all()
     return Place(walk.fd, name, not walk.shared, 0 if walk.in_proc() and not walk.shared else os.O_NOFOLLOW)
 
@@ -120,12 +121,14 @@ class _Walk:
     Args:
         root: descriptor of `/`, owned from here on.
         refuse: raise where others can exchange entries; otherwise `shared` says why, and no link is followed from there on.
+        groups: as `open_place` has them.
     """
 
-    def __init__(self, root: int, *, refuse: bool = True) -> None:
+    def __init__(self, root: int, *, refuse: bool = True, groups: Collection[int] | None = None) -> None:
         self.fd = root
         self.shared = ""
         self._refuse = refuse
+        self._groups = groups
         self._trusted = {0, os.geteuid()}
         self._names: list[str] = []
         self._links = 0
@@ -187,7 +190,7 @@ class _Walk:
             self._restart()
         return target
 
-    def check(self, owner: int | None, groups: Collection[int] | None = None) -> None:
+    def check(self, owner: int | None) -> None:
         """Raise OSError (EPERM) unless only trusted users can exchange the entry of `owner` in the directory reached.
 
         None: they must be the only ones who can make and exchange any entry.
@@ -202,15 +205,14 @@ class _Walk:
             return
         if owner in self._trusted and found.st_mode & stat.S_ISVTX:
             return
-        if groups is not None and not by_others and found.st_gid not in groups:
-            self.shared = f"the directory {self._spell()} is writable by group {found.st_gid}"
-            return
-        self._found("is writable by everybody" if by_others else f"is writable by group {found.st_gid}")
+        harmless = self._groups is not None and not by_others and found.st_gid not in self._groups
+        self._found("is writable by everybody" if by_others else f"is writable by group {found.st_gid}", harmless)
 
-    def _found(self, why: str) -> None:
-        self.shared = self.shared or f"the directory {self._spell()} {why}"
-        if self._refuse:
-            text = f"{self.shared}, and a privileged process must not be led elsewhere by other users"
+    def _found(self, why: str, harmless: bool = False) -> None:
+        here = f"the directory {self._spell()} {why}"
+        self.shared = self.shared or here
+        if self._refuse and not harmless:
+            text = f"{here}, and a privileged process must not be led elsewhere by other users"
             raise OSError(errno.EPERM, text)
 
     def in_proc(self) -> bool:

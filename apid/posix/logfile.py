@@ -69,8 +69,12 @@ def opener(path: str, flags: int) -> int:
         fd = _checked(os.open(place.name, flags & ~os.O_TRUNC | place.follow, 0o666, dir_fd=place.directory), place)
     finally:
         os.close(place.directory)
-    if flags & os.O_TRUNC and stat.S_ISREG(os.fstat(fd).st_mode):
-        os.ftruncate(fd, 0)
+    try:
+        if flags & os.O_TRUNC and stat.S_ISREG(os.fstat(fd).st_mode):
+            os.ftruncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -119,13 +123,21 @@ def _give(fd: int, place: directories.Place, user: User | None) -> None:
 
 def _checked(fd: int, place: directories.Place) -> int:
     """Return the descriptor of a file that was there before; refuse one that another user can have put there."""
-    found = os.fstat(fd)
-    reason = ""
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-        reason = f"it has {found.st_nlink} names (hard links), and under another one it may be any file"
-    elif not place.safe and found.st_uid not in (0, os.fstat(place.directory).st_uid):
-        reason = f"it belongs to user {found.st_uid}, and others may write to its directory"
+    try:
+        reason = _suspicion(fd, place)
+    except BaseException:
+        os.close(fd)
+        raise
     if reason:
         os.close(fd)
         raise OSError(errno.EPERM, reason)
     return fd
+
+
+def _suspicion(fd: int, place: directories.Place) -> str:
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        return f"it has {found.st_nlink} names (hard links), and under another one it may be any file"
+    if not place.safe and found.st_uid not in (0, os.fstat(place.directory).st_uid):
+        return f"it belongs to user {found.st_uid}, and others may write to its directory"
+    return ""

@@ -263,10 +263,14 @@ def shared(top):
 
 def test_the_directory_of_a_group_that_the_workers_are_not_in(shared, secrets):
     assert written(shared / "apid.log")[:2] == (WORKERS.uid, WORKERS.gid)
+    (shared / "apid").mkdir(mode=0o755)
+    assert written(shared / "apid" / "apid.log")[:2] == (WORKERS.uid, WORKERS.gid)
+    (shared / "away").symlink_to(secrets)
+    assert "does not follow the symbolic link" in refused(shared / "away" / "new.log")
     os.link(secrets / "secret", shared / "hard.log")
     (shared / "soft.log").symlink_to(secrets / "secret")
     assert "2 names" in refused(shared / "hard.log")
-    assert "writable by group" in refused(shared / "soft.log")
+    assert "does not follow the symbolic link" in refused(shared / "soft.log")
     (shared / "hard.log").unlink()
     assert untouched(secrets)
 
