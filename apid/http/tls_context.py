@@ -18,7 +18,7 @@ from apid.errors import ConfigError
 
 _plain_ssl = patcher.original("ssl")
 
-_BEGIN = re.compile(rb"^([ \t\v\f\r]*|\xef\xbb\xbf)-----BEGIN ([^\n-]*)-----", re.MULTILINE)
+_BEGIN = re.compile(rb"^([ \t\v\f\r]*|\xef\xbb\xbf)-----BEGIN ([^\n-]*)([^\n]*)", re.MULTILINE)
 _CERTIFICATES = frozenset({"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"})
 _LISTS = frozenset({"X509 CRL"})
 
@@ -74,8 +74,8 @@ def _load_certificate(context: Any, settings: Tls) -> None:
 def _load(context: Any, settings: Tls, option: str, path: str, wanted: frozenset[str]) -> None:
     """Load certificates or revocation lists, and nothing but them.
 
-    OpenSSL takes both from either file, skips other blocks, and skips a block whose first line is indented: a list that
-    nobody checks, or an authority that is missing, would go unnoticed.
+    OpenSSL takes both from either file, skips other blocks, and skips a block whose first line is indented or goes on after its
+    dashes: a list that is not checked, or an authority that is missing, would go unnoticed.
     """
     data = _read(settings, option, path)
     what = "certificates" if wanted is _CERTIFICATES else "revocation lists"
@@ -88,6 +88,8 @@ def _load(context: Any, settings: Tls, option: str, path: str, wanted: frozenset
             raise _error(settings, option, f"{line}: {text.show(label)}, where only {what} may be{hint}")
         if found[1]:
             raise _error(settings, option, f"{line}: something stands before -----BEGIN {label}-----: remove it")
+        if found[3].rstrip() != b"-----":
+            raise _error(settings, option, f"{line}: the line does not end with -----BEGIN {label}-----")
     try:
         context.load_verify_locations(path)
     except (ssl.SSLError, OSError) as error:
