@@ -14,7 +14,7 @@ from apid.api.db import migrate
 from apid.api.db.connection import Database
 from apid.api.db.tables import SCHEMA
 
-_MOST_LINKS = 40  # Linux follows no more (path_resolution(7))
+_MOST_LINKS = 40  # Linux follows no more (symlink(7))
 
 
 def db(argv: Sequence[str], connection: str) -> str:

@@ -1,4 +1,4 @@
-"""Dropping capabilities where a filter of system calls ends the process that tries: a unit without SystemCallErrorNumber."""
+"""Dropping capabilities where a filter of system calls ends the process that tries, as a unit of systemd may do."""
 
 from __future__ import annotations
 
