@@ -98,8 +98,9 @@ def test_root_follows_no_link_of_another_user_to_a_database(tmp_path, way):
     (tmp_path / "first").symlink_to("theirs")
     (safe / "up").symlink_to("../theirs/sub")
     os.chown(theirs, 54321, 54321)
-    with pytest.raises(ValueError, match=r"which others can change"):
-        commands.db(["upgrade"], f"sqlite:///{tmp_path}/{way}")
+    for address in (f"sqlite:///{tmp_path}/{way}", f"sqlite:///file:{tmp_path}/{way}?uri=true"):
+        with pytest.raises(ValueError, match=r"which others can change"):
+            commands.db(["upgrade"], address)
     assert [each.name for each in safe.iterdir()] == ["up"]
 
 

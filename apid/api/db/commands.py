@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import exc
 
@@ -58,6 +59,8 @@ def _refuse_as_root(database: Database) -> None:
     path = database.url.database
     if os.geteuid() != 0 or not database.sqlite or path in (None, "", ":memory:"):
         return
+    if str(path).startswith("file:"):  # a URI of SQLite's
+        path = unquote(urlsplit(path).path)
     folder = _open_to_others(Path.cwd() / str(path))
     if folder is not None:
         found = folder.stat()
