@@ -93,7 +93,7 @@ class Ready:
     """Worker: the pipeline is loaded and every listener is being served (or, in a trial, could be)."""
 
     report: Annotated[dict[str, Any], _report] = dataclasses.field(default_factory=dict)
-    """For --check-config: by listener what apid.worker.pipeline.describe returns; empty where that is too long."""
+    """For --check-config: by listener what apid.worker.pipeline.describe returns; empty where that is too long or too deep."""
     warnings: Annotated[list[str], items(text(LONGEST_LINE), MOST_WARNINGS)] = dataclasses.field(default_factory=list)
     """What the operator should know of the pipelines."""
 
@@ -202,14 +202,17 @@ def encode(message: Message) -> bytes:
             return _dump(DrainDone(kept, message.more + len(message.cut) - len(kept)))
         case Ready():
             warnings = [clean(line)[:LONGEST_LINE] for line in message.warnings[:MOST_WARNINGS]]
-            message = dataclasses.replace(message, warnings=warnings)
+            data = _dump(dataclasses.replace(message, warnings=warnings))
+            try:
+                decode(data, Sender.WORKER)
+            except ChannelError:  # an application's sections and routes may be longer or deeper than the parent reads
+                return _dump(Ready({}, [line[:200] for line in warnings[:20]]))
+            return data
         case Reopened() | Dumped():
             return _dump(dataclasses.replace(message, error=clean(message.error)[:LONGEST_LINE]))
     data = _dump(message)
     if len(data) <= MAX_MESSAGE:
         return data
-    if isinstance(message, Ready):
-        return _dump(Ready({}, [line[:200] for line in message.warnings[:20]]))
     raise ChannelError(f"a {type(message).__name__} of {len(data)} bytes does not fit into a packet")
 
 

@@ -142,12 +142,14 @@ def check(settings: Http) -> None:
     if target == "-":
         return
     with _opening(settings):
-        if Path(target).exists():
-            Appender(target).close()
-        else:
+        try:
+            Path(target).stat()
+        except FileNotFoundError:
             beside = f"{Path(target).resolve().parent}/.apid-{secrets.token_hex(8)}"
             Appender(beside).close()
             os.unlink(beside)
+        else:
+            Appender(target).close()
 
 
 def formatter(spec: str) -> Callable[[Any], str]:

@@ -1,7 +1,7 @@
-"""The TLS context of a listener, made from the files of the ssl options.
+"""The TLS context of a listener, made of the files that the ssl options name.
 
-A worker and a trial make it after they have dropped their privileges: --check-config, a reload and a start refuse the same files
-that the workers' user cannot read. The parent, which may be root, opens none of these files.
+A worker makes it after it has dropped its privileges, and so does a trial: what the workers' user cannot read is refused by
+--check-config, a reload and a start alike. The parent, which may be root, opens none of these files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from apid.errors import ConfigError
 
 _plain_ssl = patcher.original("ssl")
 
-_BEGIN = re.compile(rb"^([ \t\v\f\r]*|\xef\xbb\xbf)-----BEGIN ([^\n-]*)-----", re.MULTILINE)
+_BEGIN = re.compile(rb"^([ \t\v\f\r]*|\xef\xbb\xbf)-----BEGIN ([^\n-]*)([^\n]*)", re.MULTILINE)
 _CERTIFICATES = frozenset({"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"})
 _LISTS = frozenset({"X509 CRL"})
 
@@ -74,8 +74,8 @@ def _load_certificate(context: Any, settings: Tls) -> None:
 def _load(context: Any, settings: Tls, option: str, path: str, wanted: frozenset[str]) -> None:
     """Load certificates or revocation lists, and nothing but them.
 
-    OpenSSL takes both from either file, skips other blocks, and skips a block whose first line is indented: a list that
-    is never checked, or a missing authority, would go unnoticed.
+    OpenSSL takes both from either file, skips other blocks, and skips a block whose first line is indented or goes on after its
+    dashes: a list that is not checked, or an authority that is missing, would go unnoticed.
     """
     data = _read(settings, option, path)
     what = "certificates" if wanted is _CERTIFICATES else "revocation lists"
@@ -84,10 +84,12 @@ def _load(context: Any, settings: Tls, option: str, path: str, wanted: frozenset
         line = f"{path}:{number}"
         label = found[2].decode("latin-1")
         if label not in wanted:
-            hint = "; revocation lists belong in crl_file" if label in _LISTS else ""
+            hint = "; revocation lists belong into crl_file" if label in _LISTS else ""
             raise _error(settings, option, f"{line}: {text.show(label)}, where only {what} may be{hint}")
         if found[1]:
             raise _error(settings, option, f"{line}: something stands before -----BEGIN {label}-----: remove it")
+        if found[3].rstrip() != b"-----":
+            raise _error(settings, option, f"{line}: the line does not end with -----BEGIN {label}-----")
     try:
         context.load_verify_locations(path)
     except (ssl.SSLError, OSError) as error:

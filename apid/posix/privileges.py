@@ -23,13 +23,16 @@ def drop_capabilities() -> None:
     """Clear the effective, permitted, inheritable and ambient sets of this thread, unless it is root's (capabilities(7)).
 
     A unit of systemd may give them to a daemon without root, and securebits may keep them over a change of the user. They stay
-    where a filter of system calls forbids the call.
+    where a filter of system calls forbids the call. Without any nothing is called: a filter may end the process that tries.
     """
     if os.geteuid() == 0:
         return
     libc = ctypes.CDLL(None, use_errno=True)
+    header, held = _Header(_LINUX_CAPABILITY_VERSION_3, 0), (_Data * 2)()
+    if libc.capget(ctypes.byref(header), held) == 0 and not any(bytes(held)):
+        return  # nor are there ambient ones, which are permitted and inheritable, too
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    libc.capset(ctypes.byref(_Header(_LINUX_CAPABILITY_VERSION_3, 0)), (_Data * 2)())
+    libc.capset(ctypes.byref(header), (_Data * 2)())
 
 
 def leave_terminal() -> None:

@@ -71,7 +71,7 @@ def warnings(paste: Paste) -> list[str]:
     while parts:
         part = parts.pop()
         parts += part.parts
-        warning = getattr(part.made, "apid_warning", None)
+        warning = _attribute(part.made, "apid_warning")
         if isinstance(warning, str):
             found[warning] = None
     return list(found)
@@ -98,9 +98,17 @@ def _mounted(trace: Trace, part: Trace) -> str:
     return next((key for key, value in trace.mounts.items() if value.strip() == part.name), "")
 
 
+def _attribute(made: object, name: str) -> Any:
+    """Return an attribute, or None: a proxy of the application may raise anything where it stands for nothing yet."""
+    try:
+        return getattr(made, name, None)
+    except Exception:  # noqa: BLE001 - somebody else's code
+        return None
+
+
 def _routes(made: object) -> dict[str, Any]:
     """Ask an object for its routes; one that cannot answer costs the report nothing but them."""
-    ask = getattr(made, "apid_routes", None)
+    ask = _attribute(made, "apid_routes")
     if not callable(ask):
         return {}
     try:

@@ -82,6 +82,36 @@ def test_root_opens_no_database_where_another_user_can_plant_a_link(tmp_path, ur
     assert [each.name for each in (tmp_path / "deep").iterdir()] == ["zoo.sqlite.lock"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+@pytest.mark.parametrize(
+    "way",
+    ["theirs/zoo.sqlite", "theirs/sub/zoo.sqlite", "first/sub/zoo.sqlite", "safe/up/zoo.sqlite", "sticky/zoo.sqlite"],
+)
+def test_root_follows_no_link_of_another_user_to_a_database(tmp_path, way):
+    """Where the link leads is safe; who made it is not."""
+    safe, theirs, sticky = (tmp_path / name for name in ("safe", "theirs", "sticky"))
+    for each in (safe, theirs, sticky):
+        each.mkdir()
+    sticky.chmod(0o1777)
+    (theirs / "zoo.sqlite").symlink_to(safe / "planted")
+    (theirs / "sub").symlink_to(safe)
+    (tmp_path / "first").symlink_to("theirs")
+    (safe / "up").symlink_to("../theirs/sub")
+    os.chown(theirs, 54321, 54321)
+    for address in (f"sqlite:///{tmp_path}/{way}", f"sqlite:///file:{tmp_path}/{way}?uri=true"):
+        with pytest.raises(ValueError, match=r"which others can change"):
+            commands.db(["upgrade"], address)
+    assert [each.name for each in safe.iterdir()] == ["up"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root only")
+def test_root_follows_links_of_its_own_to_a_database(tmp_path):
+    (tmp_path / "safe").mkdir()
+    (tmp_path / "sub").symlink_to("safe/../safe")
+    assert "none -> " in commands.db(["upgrade"], f"sqlite:///{tmp_path}/sub/zoo.sqlite")
+    assert (tmp_path / "safe" / "zoo.sqlite").exists()
+
+
 @pytest.mark.parametrize("link", [True, False], ids=["a link", "a hard link"])
 def test_the_lock_beside_a_database_cuts_no_file(tmp_path, url, link):
     (tmp_path / "deep").mkdir()

@@ -99,7 +99,6 @@ def test_h5_healthy_siblings_of_a_blocked_worker_answer_what_they_have(hangs, tm
         block(one, victim, "lock")
         kill_parent(one)
         wait_until(lambda: refuses(address), "nobody listens", 10)
-        assert processes.alive(keep)
         assert f"pid={keep}" in healthy.answer().text
         for other in others:
             other.close()
@@ -125,10 +124,10 @@ def test_h5_a_worker_that_is_blocked_while_the_parent_lives_is_left_alone(hangs)
 
 
 def test_h5_a_drain_without_a_parent_that_blocks_ends_after_its_deadline(hangs):
-    one = hangs(workers=1, graceful_shutdown_timeout=1)
+    one = hangs(workers=1, graceful_shutdown_timeout=2)
     address = one.address
     with Connection(address) as connection:
-        connection.send(request_bytes("GET", "/gil?after=0.5"))
+        connection.send(request_bytes("GET", "/gil?after=1.5"))
         wait_until(lambda: one.status()["workers"][0]["in_flight"] == 1, "it is in flight")
         kill_parent(one)
         wait_until(lambda: refuses(address), "nobody listens", 10)

@@ -139,8 +139,8 @@ def test_long_texts_are_cut_to_a_packet(message):
     assert type(channel.decode(packet, Sender.WORKER)) is type(message)
 
 
-def test_a_report_that_is_too_long_is_left_out():
-    tree = {**DEEP, "parts": [], "uses": "x" * 99999}
+@pytest.mark.parametrize("tree", [{**DEEP, "parts": [], "uses": "x" * 99999}, DEEP], ids=["too long", "too deep"])
+def test_a_report_that_the_parent_would_refuse_is_left_out(tree):
     packet = channel.encode(Ready({"main": {**REPORT["main"], "tree": tree}}))
     assert channel.decode(packet, Sender.TRIAL) == Ready()
 

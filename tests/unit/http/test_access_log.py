@@ -83,6 +83,26 @@ def test_a_file_that_cannot_be_opened_is_an_error_that_names_it(tmp_path):
         access_log.AccessLog(Http(access_log=str(tmp_path)), lambda *_: None)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("loop", "Too many levels of symbolic links"), ("file/log", "Not a directory"), ("no/log", "No such file")],
+)
+def test_a_trial_refuses_what_a_start_refuses(tmp_path, name, reason):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    settings = Http(access_log=str(tmp_path / name))
+    for open_it in (access_log.check, lambda http: access_log.AccessLog(http, lambda *_: None)):
+        with pytest.raises(ConfigError, match=f"{tmp_path}/{name} cannot be opened by .*: {reason}"):
+            open_it(settings)
+
+
+def test_a_trial_leaves_nothing_behind(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    for name in ("link", "new"):
+        access_log.check(Http(access_log=str(tmp_path / name)))
+    assert [each.name for each in tmp_path.iterdir()] == ["link"]
+
+
 def test_lines_wait_for_the_clock_or_the_buffer(log, exchange, tmp_path):
     log.request(exchange)
     assert (tmp_path / "a.log").read_text() == ""

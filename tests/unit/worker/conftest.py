@@ -28,6 +28,13 @@ def app(global_conf, **options):
 def routed(global_conf):
     return Routed("routed")
 
+class Unbound(Named):
+    def __getattr__(self, name):
+        raise RuntimeError("working outside of the context")
+
+def unbound(global_conf):
+    return Unbound("unbound")
+
 def strict(global_conf, limit):
     return Named("strict")
 

@@ -183,6 +183,12 @@ def test_describe_shows_the_parts_in_the_order_of_a_request(ini):
     }
 
 
+def test_an_application_that_refuses_to_be_asked_is_served(ini):
+    paste = Paste(ini("[app:main]\npaste.app_factory = parts_for_test:unbound\n"), "main")
+    tree = pipeline.describe(paste, pipeline.load(paste))["tree"]
+    assert (tree["section"], "routes" in tree, pipeline.warnings(paste)) == ("app:main", False, [])
+
+
 def test_describe_of_what_was_not_loaded(ini):
     with pytest.raises(PipelineError, match="has not been loaded"):
         pipeline.describe(Paste("/nowhere.ini", "main"), None)
