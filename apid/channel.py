@@ -93,7 +93,7 @@ class Ready:
     """Worker: the pipeline is loaded and every listener is being served (or, in a trial, could be)."""
 
     report: Annotated[dict[str, Any], _report] = dataclasses.field(default_factory=dict)
-    """For --check-config: by listener what apid.worker.pipeline.describe returns; empty where that is too long."""
+    """For --check-config: by listener what apid.worker.pipeline.describe returns; empty where that is too long or too deep."""
     warnings: Annotated[list[str], items(text(LONGEST_LINE), MOST_WARNINGS)] = dataclasses.field(default_factory=list)
     """What the operator should know of the pipelines."""
 
@@ -202,7 +202,7 @@ def encode(message: Message) -> bytes:
             return _dump(DrainDone(kept, message.more + len(message.cut) - len(kept)))
         case Ready():
             warnings = [clean(line)[:LONGEST_LINE] for line in message.warnings[:MOST_WARNINGS]]
-            message = dataclasses.replace(message, warnings=warnings)
+            message = dataclasses.replace(message, report=_accepted(message.report), warnings=warnings)
         case Reopened() | Dumped():
             return _dump(dataclasses.replace(message, error=clean(message.error)[:LONGEST_LINE]))
     data = _dump(message)
@@ -211,6 +211,15 @@ def encode(message: Message) -> bytes:
     if isinstance(message, Ready):
         return _dump(Ready({}, [line[:200] for line in message.warnings[:20]]))
     raise ChannelError(f"a {type(message).__name__} of {len(data)} bytes does not fit into a packet")
+
+
+def _accepted(report: dict[str, Any]) -> dict[str, Any]:
+    """The report if `decode` accepts it; its size and depth are the application's."""
+    try:
+        _report(report)
+    except ValueError:
+        return {}
+    return report
 
 
 def _boot_failed(message: BootFailed) -> bytes:
