@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import enum
 import mmap
+import os
 import struct
 import time
 from collections.abc import Iterable
@@ -289,7 +290,23 @@ class Scoreboard:
         except ValueError:
             return None
         board = cls(fd, parents_fd)
-        return board if board._head[_LAYOUT] == LAYOUT else None
+        return board if board.is_current() else None
+
+    @staticmethod
+    def abandon(parents_fd: int) -> None:
+        """Mark a scoreboard that is not taken over: nobody keeps its seats any more, and their pids can be given again.
+
+        Args:
+            parents_fd: the parent's memory; the layout is the first cell of it in every LAYOUT.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        os.pwrite(parents_fd, bytes(8), 0)
+
+    def is_current(self) -> bool:
+        """Whether the parent keeps the seats, or has done so until its end."""
+        return bool(self._head[_LAYOUT] == LAYOUT)
 
     @property
     def fds(self) -> tuple[int, int]:

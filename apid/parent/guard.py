@@ -8,7 +8,7 @@ enforces the deadlines of drains, as the parent would.
 
 The guard believes what workers write into their rows, so it has only the privileges of a worker, and writes nothing there. Who
 they are it reads in the parent's memory. It holds no socket and loads nothing. There is one guard for each scoreboard: an upgrade
-keeps both.
+keeps both, or makes both new and marks the old scoreboard, whose guard then ends nobody.
 """
 
 from __future__ import annotations
@@ -98,17 +98,34 @@ def _guard(board: scoreboard.Scoreboard, settings: Settings, parent: int) -> NoR
         os._exit(0)  # no worker can become that user either, and the first one says so
     _wait(parent)
     died = time.monotonic_ns()
-    wards = _wards(board)
+    wards = _wards(board) if board.is_current() else []
     if wards:
         with contextlib.suppress(ApidError, OSError):
             log.setup(settings.log, identity=f"guard pid={os.getpid()}")
-    while wards:
-        for ward in wards:
-            if reason := overdue(ward.row.cells, died, time.monotonic_ns()):
-                _end(ward, reason)
+    while wards := judge(wards, died):
         time.sleep(LOOK)
-        wards = [ward for ward in wards if not _wait(ward.pidfd, 0)]
     os._exit(0)
+
+
+def judge(wards: list[Ward], died: int) -> list[Ward]:
+    """Kill the workers that are overdue; returns those that are neither killed nor ended.
+
+    A worker is killed once: nothing more can be done for one that outlives it, in a system call that cannot be interrupted or as
+    another user than the guard.
+
+    Args:
+        wards: the workers.
+        died: as of `overdue`.
+    """
+    left = []
+    for ward in wards:
+        if _wait(ward.pidfd, 0):
+            continue
+        if reason := overdue(ward.row.cells, died, time.monotonic_ns()):
+            _end(ward, reason)
+        else:
+            left.append(ward)
+    return left
 
 
 def _wards(board: scoreboard.Scoreboard) -> list[Ward]:
