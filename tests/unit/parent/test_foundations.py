@@ -134,6 +134,18 @@ def test_directories_of_code_and_what_was_loaded(top, monkeypatch):
     assert f"imports code from {top}/site/not-yet" in second
 
 
+def test_a_checkout_of_somebody_else_is_one_line(top, monkeypatch):
+    (top / "site").mkdir()
+    for number in range(20):
+        module = types.ModuleType(f"module{number}")
+        module.__file__ = str(top / "site" / f"module{number}.py")
+        Path(module.__file__).touch()
+        os.chown(module.__file__, USER, USER)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    os.chown(top / "site", USER, USER)
+    assert [line.split(" (")[0] for line in findings(top)] == [str(top / "site")]
+
+
 def test_the_program_itself(top, monkeypatch):
     for name in ["python", "apid"]:
         (top / name).write_text("")
