@@ -26,7 +26,7 @@ import setproctitle
 
 from apid import log, scoreboard
 from apid.conf import identity
-from apid.conf.settings import Settings
+from apid.conf.settings import Log, Settings
 from apid.errors import ApidError
 from apid.flight import in_words
 from apid.loggers import logger
@@ -100,11 +100,19 @@ def _guard(board: scoreboard.Scoreboard, settings: Settings, parent: int) -> NoR
     died = time.monotonic_ns()
     wards = _wards(board) if board.is_current() else []
     if wards:
-        with contextlib.suppress(ApidError, OSError):
-            log.setup(settings.log, identity=f"guard pid={os.getpid()}")
+        _set_up_log(settings)
     while wards := judge(wards, died):
         time.sleep(LOOK)
     os._exit(0)
+
+
+def _set_up_log(settings: Settings) -> None:
+    """Log where the daemon does; to the standard error where the guard cannot open that, in a directory of root's for example."""
+    who = f"guard pid={os.getpid()}"
+    try:
+        log.setup(settings.log, identity=who)
+    except (ApidError, OSError):
+        log.setup(Log(), identity=who)
 
 
 def judge(wards: list[Ward], died: int) -> list[Ward]:

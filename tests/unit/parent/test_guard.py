@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from apid import scoreboard
+from apid import log, scoreboard
 from apid.conf.settings import Daemon, Http, Log, Settings
 from apid.parent import guard
 from apid.parent.dismissal import GRACE
@@ -66,22 +67,51 @@ def test_a_worker_is_killed_once(ward, caplog):
     assert len([line for line in caplog.messages if "is killed" in line]) == 1
 
 
-def test_the_pids_of_an_abandoned_scoreboard_are_nobodys(ward):
+def run_guard(board, settings, err, before=lambda: None):
+    """Run a guard whose parent is dead already, with its standard error in the file `err`; returns its exit code.
+
+    `before` is called in its process.
+    """
+    with subprocess.Popen(["true"]) as parent:
+        pidfd = os.pidfd_open(parent.pid)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT), 2)
+                before()
+                guard._guard(board, settings, pidfd)
+            finally:
+                os._exit(1)
+        os.close(pidfd)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture
+def board(ward):
+    """A scoreboard with the silent worker in a seat."""
+    made = scoreboard.Scoreboard.create()
+    made.row(0).cells[scoreboard.STATE] = READY
+    made.row(0).take(ward[1].pid, 0, 1)
+    return made
+
+
+def test_the_pids_of_an_abandoned_scoreboard_are_nobodys(ward, board, tmp_path):
     """An upgrade did not take it over; its seats were kept no longer, and a pid may be another process's since."""
-    _, process = ward
-    board = scoreboard.Scoreboard.create()
-    board.row(0).cells[scoreboard.STATE] = READY
-    board.row(0).take(process.pid, 0, 1)
     scoreboard.Scoreboard.abandon(board.fds[1])
-    parent = subprocess.Popen(["true"])
-    pidfd = os.pidfd_open(parent.pid)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            guard._guard(board, SETTINGS, pidfd)
-        finally:
-            os._exit(1)
-    assert os.waitpid(pid, 0)[1] == 0
-    parent.wait()
-    os.close(pidfd)
-    assert process.poll() is None
+    assert run_guard(board, SETTINGS, tmp_path / "err") == 0
+    assert ward[1].poll() is None
+
+
+@pytest.mark.parametrize("was_open", [False, True])
+def test_where_it_cannot_open_the_log_it_writes_to_the_standard_error(ward, board, tmp_path, was_open):
+    (tmp_path / "logs").mkdir()
+    settings = dataclasses.replace(SETTINGS, log=Log(log_file=str(tmp_path / "logs" / "log")))
+
+    def before():
+        if was_open:  # as in the parent: the guard closes what it inherits
+            log.setup(settings.log, identity="")
+        (tmp_path / "logs").rename(tmp_path / "gone")
+
+    assert run_guard(board, settings, tmp_path / "err", before) == 0
+    assert ward[1].wait(10) == -signal.SIGKILL
+    assert f"pid={ward[1].pid} is killed: the parent is gone" in (tmp_path / "err").read_text()
