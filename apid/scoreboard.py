@@ -10,7 +10,7 @@ flight. In front of all rows stands one cell a row with the open connections of 
 siblings look there before they accept, and a scan touches one page.
 
 The parent's memory, which workers only read (`in_child`): who holds which row, the totals of ended workers, whether the daemon
-leaves, and room for what the parent tells everybody (apid.bulletin).
+leaves, and room for the document that the parent publishes (apid.bulletin).
 
 Trust: a worker may write anything into its row and into the cells of the connections, and native code of one user into the rows
 of its siblings, too. So the parent takes nothing from there but numbers to show: any 64 bits are a number, sums stop at MOST, and

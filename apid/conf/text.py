@@ -40,7 +40,7 @@ def content(path: str) -> bytes:
 
 
 def unreadable(path: str, error: OSError) -> str:
-    """Return `PATH cannot be read: REASON`; it names the user who may not: a worker's is not always the operator."""
+    """Return `PATH cannot be read: REASON`; it names the user who lacks permission, perhaps a worker's."""
     who = f" by user {os.geteuid()}" if isinstance(error, PermissionError) else ""
     return f"{path} cannot be read{who}: {error.strerror}"
 

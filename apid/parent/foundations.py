@@ -55,7 +55,9 @@ def findings(settings: Settings) -> list[str]:
             if reason:
                 found[step] = f"{step} ({reason}) can be changed by others, and the parent, which is root, {what}"
                 break
-    return [f"{text}: who changes that becomes root at the next start, reload or upgrade" for text in found.values()]
+    return [
+        f"{text}: a user who changes it becomes root at the next start, reload or upgrade" for text in found.values()
+    ]
 
 
 def _configuration(settings: Settings) -> Iterator[tuple[str, Iterable[Step]]]:
@@ -63,7 +65,7 @@ def _configuration(settings: Settings) -> Iterator[tuple[str, Iterable[Step]]]:
         yield f"is configured by {path}", _way(path)
     if settings.log.log_config_append:
         path = settings.log.log_config_append
-        yield f"executes what stands in {path}", _way(path)
+        yield f"executes {path}", _way(path)
 
 
 def _code() -> Iterator[tuple[str, Iterable[Step]]]:
@@ -87,7 +89,7 @@ def _code() -> Iterator[tuple[str, Iterable[Step]]]:
 def _way(path: str) -> Iterator[Step]:
     """Yield what the kernel looks up on the way to `path`, links included, with its status."""
     at, links, todo = "/", 0, path.split("/")[::-1]
-    with contextlib.suppress(OSError):  # what is not there can be made by who may change the directory
+    with contextlib.suppress(OSError):  # the directory decides who can make what is not there
         yield at, os.lstat(at)
         while todo:
             name = todo.pop()

@@ -4,7 +4,7 @@ Theory of operation. A root process opens the file as the workers' user, whose o
 each step with that user's rights, and a file that is made is the user's at once. Only where the user may not, because the
 directory is root's, does root itself open it: by a way that nobody else can exchange (apid.posix.directories), without
 following a link at its end, only a file with one name, and giving away only what this very call has made. A root process whose
-workers are root opens what it is told to, but follows no link that another user can have made.
+workers are root opens whatever the configuration names, but follows no link that another user can have made.
 
 Nothing waits: FIFOs are opened without a reader, and no terminal becomes the controlling one.
 """

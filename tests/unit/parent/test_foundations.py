@@ -20,7 +20,7 @@ STRANGER = 54322
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which takes root")
 
-AFTER = ": who changes that becomes root at the next start, reload or upgrade"
+AFTER = ": a user who changes it becomes root at the next start, reload or upgrade"
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_directories_of_configuration_and_of_handlers(top):
     log = Log(log_config_append=str(top / "logging.conf"))
     first, second = findings(top, log=log, directories=(str(top / "conf.d"),))
     assert first.startswith(f"{top}/conf.d (owner {USER}, mode 0755)")
-    assert f"executes what stands in {top}/logging.conf{AFTER}" in second
+    assert f"executes {top}/logging.conf{AFTER}" in second
 
 
 def test_directories_of_code_and_what_was_loaded(top, monkeypatch):
