@@ -176,7 +176,7 @@ def test_no_descriptor_is_left(tree, monkeypatch):
 @as_root
 def test_an_access_control_list_lets_others_write(tree):
     """The group of root has these permissions in the mode, but they are the mask of the list."""
-    entries = [(1, 7, NO_ID), (2, 7, 65534), (4, 5, NO_ID), (0x10, 7, NO_ID), (0x20, 5, NO_ID)]  # linux/posix_acl.h
+    entries = [(1, 7, NO_ID), (2, 7, 65534), (4, 5, NO_ID), (0x10, 7, NO_ID), (0x20, 5, NO_ID)]  # tag, permissions, id
     packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     os.chown(tree / "a", 0, 0)
     try:
