@@ -202,18 +202,22 @@ def encode(message: Message) -> bytes:
             return _dump(DrainDone(kept, message.more + len(message.cut) - len(kept)))
         case Ready():
             warnings = [clean(line)[:LONGEST_LINE] for line in message.warnings[:MOST_WARNINGS]]
-            data = _dump(dataclasses.replace(message, warnings=warnings))
-            try:
-                decode(data, Sender.WORKER)
-            except ChannelError:  # an application's sections and routes may be longer or deeper than the parent reads
-                return _dump(Ready({}, [line[:200] for line in warnings[:20]]))
-            return data
+            message = dataclasses.replace(message, report=_accepted(message.report), warnings=warnings)
         case Reopened() | Dumped():
             return _dump(dataclasses.replace(message, error=clean(message.error)[:LONGEST_LINE]))
     data = _dump(message)
     if len(data) <= MAX_MESSAGE:
         return data
     raise ChannelError(f"a {type(message).__name__} of {len(data)} bytes does not fit into a packet")
+
+
+def _accepted(report: dict[str, Any]) -> dict[str, Any]:
+    """The report if `decode` accepts it; its size and depth are the application's."""
+    try:
+        _report(report)
+    except ValueError:
+        return {}
+    return report
 
 
 def _boot_failed(message: BootFailed) -> bytes:

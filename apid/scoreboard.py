@@ -10,7 +10,7 @@ flight. In front of all rows stands one cell a row with the open connections of 
 siblings look there before they accept, and a scan touches one page.
 
 The parent's memory, which workers only read (`in_child`): who holds which row, the totals of ended workers, whether the daemon
-leaves, and room for what the parent tells everybody (apid.bulletin).
+leaves, and room for the document that the parent publishes (apid.bulletin).
 
 Trust: a worker may write anything into its row and into the cells of the connections, and native code of one user into the rows
 of its siblings, too. So the parent takes only numbers to show from there: any 64 bits are a number, and sums stop at MOST. Which
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import enum
 import mmap
+import os
 import struct
 import time
 from collections.abc import Iterable
@@ -289,7 +290,23 @@ class Scoreboard:
         except ValueError:
             return None
         board = cls(fd, parents_fd)
-        return board if board._head[_LAYOUT] == LAYOUT else None
+        return board if board.is_current() else None
+
+    @staticmethod
+    def abandon(parents_fd: int) -> None:
+        """Mark a scoreboard that is not taken over: nobody keeps its seats any more, and their pids can be given again.
+
+        Args:
+            parents_fd: the parent's memory; the layout is the first cell of it in every LAYOUT.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        os.pwrite(parents_fd, bytes(8), 0)
+
+    def is_current(self) -> bool:
+        """Whether the parent keeps the seats, or has done so until its end."""
+        return bool(self._head[_LAYOUT] == LAYOUT)
 
     @property
     def fds(self) -> tuple[int, int]:

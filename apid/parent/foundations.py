@@ -43,13 +43,17 @@ def findings(settings: Settings) -> list[str]:
         return []
     groups = set(acting.groups(who))
     found: dict[str, str] = {}
+    judged: set[str] = set()
     for what, steps in (*_configuration(settings), *_code()):
         for step, status in steps:
+            if step in found:
+                break
+            if step in judged:
+                continue
+            judged.add(step)
             reason = _changeable(status, groups)
             if reason:
-                found.setdefault(
-                    step, f"{step} ({reason}) can be changed by others, and the parent, which is root, {what}"
-                )
+                found[step] = f"{step} ({reason}) can be changed by others, and the parent, which is root, {what}"
                 break
     return [f"{text}: a change of it acts as root at the next start, reload or upgrade" for text in found.values()]
 
@@ -59,7 +63,7 @@ def _configuration(settings: Settings) -> Iterator[tuple[str, Iterable[Step]]]:
         yield f"is configured by {path}", _way(path)
     if settings.log.log_config_append:
         path = settings.log.log_config_append
-        yield f"executes what stands in {path}", _way(path)
+        yield f"executes {path}", _way(path)
 
 
 def _code() -> Iterator[tuple[str, Iterable[Step]]]:
@@ -70,11 +74,14 @@ def _code() -> Iterator[tuple[str, Iterable[Step]]]:
     modules = list(sys.modules.values())
     loaded = [getattr(module, name, None) for module in modules for name in ("__file__", "__cached__")]
     files = [Path(file) for file in loaded if file]
-    for path in dict.fromkeys([*map(os.path.abspath, sys.path), *(str(file.parent) for file in files)]):
-        yield f"imports code from {path}", _way(path)
+    directories = dict.fromkeys([*map(os.path.abspath, sys.path), *(str(file.parent) for file in files)])
+    ways = {path: list(_way(path)) for path in directories}
+    for path, way in ways.items():
+        yield f"imports code from {path}", way
     for file in files:
         with contextlib.suppress(OSError):  # replaced since
-            yield f"has imported {file}", [(str(file), file.lstat())]
+            # where others can change the directory, that is named once instead of each file
+            yield f"has imported {file}", [*ways[str(file.parent)], (str(file), file.lstat())]
 
 
 def _way(path: str) -> Iterator[Step]:

@@ -8,7 +8,8 @@ enforces the deadlines of drains, as the parent would.
 
 The guard relies on what workers write into their rows, so it has only the privileges of a worker, and writes nothing there. The
 pids of the workers come from the parent's memory. It holds no socket and loads nothing. There is one guard for each scoreboard:
-an upgrade keeps both. It keeps its user: after a reload that changes `user` it may lack permission to end workers.
+an upgrade keeps both, or makes both new and marks the old scoreboard, whose guard then ends nobody. It keeps its user: after a
+reload that changes `user` it may lack permission to end workers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import setproctitle
 
 from apid import log, scoreboard
 from apid.conf import identity
-from apid.conf.settings import Settings
+from apid.conf.settings import Log, Settings
 from apid.errors import ApidError
 from apid.flight import in_words
 from apid.loggers import logger
@@ -99,17 +100,42 @@ def _guard(board: scoreboard.Scoreboard, settings: Settings, parent: int) -> NoR
     privileges.drop_capabilities()
     _wait(parent)
     died = time.monotonic_ns()
-    wards = _wards(board)
+    wards = _wards(board) if board.is_current() else []
     if wards:
-        with contextlib.suppress(ApidError, OSError):
-            log.setup(settings.log, identity=f"guard pid={os.getpid()}")
-    while wards:
-        for ward in wards:
-            if reason := overdue(ward.row.cells, died, time.monotonic_ns()):
-                _end(ward, reason)
+        _set_up_log(settings)
+    while wards := judge(wards, died):
         time.sleep(LOOK)
-        wards = [ward for ward in wards if not _wait(ward.pidfd, 0)]
     os._exit(0)
+
+
+def _set_up_log(settings: Settings) -> None:
+    """Log where the daemon does; to the standard error where the guard cannot open that, in a directory of root's for example."""
+    who = f"guard pid={os.getpid()}"
+    try:
+        log.setup(settings.log, identity=who)
+    except (ApidError, OSError):
+        log.setup(Log(), identity=who)
+
+
+def judge(wards: list[Ward], died: int) -> list[Ward]:
+    """Kill the workers that are overdue; returns those that are neither killed nor ended.
+
+    A worker is killed once: nothing more can be done for one that outlives it, in a system call that cannot be interrupted or as
+    another user than the guard.
+
+    Args:
+        wards: the workers.
+        died: as of `overdue`.
+    """
+    left = []
+    for ward in wards:
+        if _wait(ward.pidfd, 0):
+            continue
+        if reason := overdue(ward.row.cells, died, time.monotonic_ns()):
+            _end(ward, reason)
+        else:
+            left.append(ward)
+    return left
 
 
 def _wards(board: scoreboard.Scoreboard) -> list[Ward]:

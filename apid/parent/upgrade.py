@@ -135,9 +135,12 @@ class Inheritance:
             board = Scoreboard.attach(*fds)
         except Exception:
             LOG.exception("the scoreboard could not be taken over: the counters restart at zero")
-        for fd in fds if board is None else ():
+        if board is None:
             with contextlib.suppress(OSError):
-                os.close(fd)
+                Scoreboard.abandon(fds[1])
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
         return board
 
     def give(self, effects: Effects) -> None:

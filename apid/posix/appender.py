@@ -154,8 +154,8 @@ class Appender:
 
     @property
     def closed(self) -> bool:
-        """Whether there is no descriptor."""
-        return self._fd < 0
+        """Whether there is no descriptor, or it was closed by other code; the next record opens the target again."""
+        return not self._is_mine()
 
     def _is_mine(self) -> bool:
         """Whether the descriptor is open and still what was opened: other code may have closed it and got its number again."""

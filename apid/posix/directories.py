@@ -115,6 +115,15 @@ def _is_link(directory: int, name: str) -> bool:
         return False
 
 
+def _has_list(directory: int) -> bool:
+    """Whether a directory has an access control list; its group permissions are then the mask of all entries (acl(5))."""
+    try:
+        os.getxattr(f"/proc/self/fd/{directory}", "system.posix_acl_access")
+    except OSError:
+        return False
+    return True
+
+
 class _Walk:
     """A walk from `/`; `fd` is the directory that it has reached.
 
@@ -199,14 +208,16 @@ class _Walk:
         if found.st_uid not in self._trusted:
             self._found(f"belongs to user {found.st_uid}")
             return
-        by_group = bool(found.st_mode & stat.S_IWGRP) and found.st_gid != 0
+        by_list = bool(found.st_mode & stat.S_IWGRP) and _has_list(self.fd)
+        by_group = by_list or (bool(found.st_mode & stat.S_IWGRP) and found.st_gid != 0)
         by_others = bool(found.st_mode & stat.S_IWOTH)
         if not by_group and not by_others:
             return
         if owner in self._trusted and found.st_mode & stat.S_ISVTX:
             return
-        harmless = self._groups is not None and not by_others and found.st_gid not in self._groups
-        self._found("is writable by everybody" if by_others else f"is writable by group {found.st_gid}", harmless)
+        harmless = self._groups is not None and not by_others and not by_list and found.st_gid not in self._groups
+        writers = "an entry of its access control list" if by_list else f"group {found.st_gid}"
+        self._found(f"is writable by {'everybody' if by_others else writers}", harmless)
 
     def _found(self, why: str, harmless: bool = False) -> None:
         here = f"the directory {self._spell()} {why}"

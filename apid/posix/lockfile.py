@@ -1,6 +1,6 @@
 """Lock files: they hold the pid of a process, which locks them while it lives and removes them at its end.
 
-Theory of operation. The lock, not the number, tells whether the file belongs to a daemon: after a kill -9, or in a container that
+Theory of operation. The lock, not the number, shows whether the file belongs to a daemon: after a kill -9, or in a container that
 starts again, any process may have the number. It is a record lock of fcntl(2), for three properties: a child does not inherit it
 (a worker that still drains does not hold the file of a parent that was killed), an exec keeps it (an upgrade), and it ends with
 the process. A close of any descriptor of the file drops it, so this module knows what this process holds and opens no file
@@ -264,7 +264,7 @@ def _locked(fd: int) -> bool:
         pid = _owner(fd, fcntl.F_WRLCK)
         if pid is None:
             return False
-        number = os.pread(fd, 64, 0).strip()  # of a process of another pid namespace the kernel tells nothing
+        number = os.pread(fd, 64, 0).strip()  # the kernel reports no pid of another pid namespace
         raise HeldError(str(pid or (number.decode() if number.isdigit() else "?"))) from error
     return True
 

@@ -91,9 +91,13 @@ class Memory:
 
         mprotect(2) grants no more than the descriptor did that was mapped, so the mapping is replaced with one of a descriptor
         that was opened for reading. Native code can reach further with mremap(2), from a page that may be written: what must be
-        out of reach lies in a memory of which nothing may be written.
+        out of reach lies in a memory of which nothing may be written. Without /proc there is no such descriptor, and native code
+        can permit itself to write.
         """
-        reading = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            reading = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            reading = os.dup(self.fd)
         try:
             self._remap(slice(0, self._size), _READ, mmap.MAP_SHARED, reading)
         finally:

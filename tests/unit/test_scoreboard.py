@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import functools
 import json
 import mmap
 import os
@@ -252,6 +253,29 @@ def test_a_worker_only_reads_what_is_the_parents(board):
     assert in_a_worker(board, permit_and_write) == 0
     assert in_a_worker(board, read) == 0
     assert board.leaving
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot(2) takes root")
+def test_a_worker_without_proc_works_and_only_reads_what_is_the_parents(board, tmp_path):
+    def child(attack):
+        os.chroot(tmp_path)
+        board.in_child(board.row(1))
+        attack()
+        os._exit(0)
+
+    def write_its_own():
+        board.row(1).cells[scoreboard.REQUESTS] = 1
+
+    def write():
+        board.leaving = True
+
+    def write_a_siblings():
+        board.row(2).cells[scoreboard.REQUESTS] = 1
+
+    attacks = [write_its_own, write, write_a_siblings]
+    ends = [processes.wait(processes.fork(functools.partial(child, attack))) for attack in attacks]
+    assert ends == [0, -signal.SIGSEGV, -signal.SIGSEGV]
+    assert board.row(1).cells[scoreboard.REQUESTS] == 1
 
 
 EIGHT = st.integers(0, scoreboard.MOST)

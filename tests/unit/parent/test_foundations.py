@@ -105,7 +105,7 @@ def test_directories_of_configuration_and_of_handlers(top):
     log = Log(log_config_append=str(top / "logging.conf"))
     first, second = findings(top, log=log, directories=(str(top / "conf.d"),))
     assert first.startswith(f"{top}/conf.d (owner {USER}, mode 0755)")
-    assert f"executes what stands in {top}/logging.conf{AFTER}" in second
+    assert f"executes {top}/logging.conf{AFTER}" in second
 
 
 def test_directories_of_code_and_what_was_loaded(top, monkeypatch):
@@ -132,6 +132,18 @@ def test_directories_of_code_and_what_was_loaded(top, monkeypatch):
         f"and the parent, which is root, has imported {top}/module.py{AFTER}"
     )
     assert f"imports code from {top}/site/not-yet" in second
+
+
+def test_a_checkout_of_somebody_else_is_one_line(top, monkeypatch):
+    (top / "site").mkdir()
+    for number in range(20):
+        module = types.ModuleType(f"module{number}")
+        module.__file__ = str(top / "site" / f"module{number}.py")
+        Path(module.__file__).touch()
+        os.chown(module.__file__, USER, USER)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    os.chown(top / "site", USER, USER)
+    assert [line.split(" (")[0] for line in findings(top)] == [str(top / "site")]
 
 
 def test_the_program_itself(top, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from apid.posix import directories, processes
 
+NO_ID = 0xFFFFFFFF
 STRANGER = 54321
 """A user id that nothing on the machine has."""
 
@@ -169,3 +171,16 @@ def test_no_descriptor_is_left(tree, monkeypatch):
     for path in ("a/b", "none", "a/b/none"):
         with pytest.raises(OSError):
             reached(tree / path, exclusive=True)
+
+
+@as_root
+def test_an_access_control_list_lets_others_write(tree):
+    """The group of root has these permissions in the mode, but they are the mask of the list."""
+    entries = [(1, 7, NO_ID), (2, 7, 65534), (4, 5, NO_ID), (0x10, 7, NO_ID), (0x20, 5, NO_ID)]  # tag, permissions, id
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.chown(tree / "a", 0, 0)
+    try:
+        os.setxattr(tree / "a", "system.posix_acl_access", packed)
+    except OSError as error:
+        pytest.skip(f"the file system has no access control lists: {error}")
+    assert "is writable by an entry of its access control list" in refused(tree / "a", exclusive=True)
