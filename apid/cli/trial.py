@@ -13,7 +13,7 @@ from apid.cli import check as rendering
 from apid.conf.settings import Settings
 from apid.errors import ConfigError, ExitCode, PipelineError
 from apid.parent import foundations, ownlog
-from apid.posix import processes
+from apid.posix import processes, rights
 from apid.scoreboard import Scoreboard
 
 
@@ -40,6 +40,7 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
 def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
     ownlog.reserve(settings)  # as a start does: the child may not be able to open it
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    rights.refuse(ours)
     board = Scoreboard.create()
     ticket = channel.Ticket(0, 1, settings, {}, theirs, board, board.row(0), trial=True)
 

@@ -25,7 +25,7 @@ from apid.parent.exposures import Exposures
 from apid.parent.listeners import Listeners, Places, keys_of
 from apid.parent.reservation import Holdings, Reservation
 from apid.parent.stacks import Stacks
-from apid.posix import processes, systemd
+from apid.posix import processes, rights, systemd
 from apid.scoreboard import GENERATION, REQUESTS, ROWS, Row, Scoreboard
 
 LOG = logger("apid.parent")
@@ -193,6 +193,7 @@ class Effects:
             undo.enter_context(ours)
             with theirs:
                 ours.setblocking(False)
+                rights.refuse(ours)
                 stacks = self.stacks.new()
                 undo.callback(os.close, stacks)
                 ticket = channel.Ticket(

@@ -59,9 +59,37 @@ import array, os, socket
 sock = channel()
 ends = [one for _ in range(50) for one in os.pipe()]
 for turn in range(20):
-    sock.sendmsg([b'{"type":"Ready"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", ends))], socket.MSG_DONTWAIT)
+    try:
+        sock.sendmsg([b'{"type":"Ready"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", ends))], socket.MSG_DONTWAIT)
+    except PermissionError:
+        sock.send(b'{"type":"Ready"}', socket.MSG_DONTWAIT)
 sock.detach()
 """
+
+LINGER = """
+import array, ctypes, os, socket, struct
+peer = socket.create_server(("127.0.0.1", 0))
+one = socket.create_connection(peer.getsockname())
+one.setblocking(False)
+try:
+    while one.send(b"x" * 65536):
+        pass
+except BlockingIOError:
+    pass
+one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+sock = channel()
+try:
+    sent = array.array("i", [one.fileno()])
+    sock.sendmsg([b'{"type":"RecycleAsked","cause":"rss"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, sent)])
+    answer = "sent"
+    ctypes.CDLL(None).close(one.detach())
+except PermissionError:
+    answer = "refused"
+sock.detach()
+import builtins
+builtins.peer = peer
+"""
+"""A descriptor whose close waits for a minute, in the process that does it last."""
 
 ATTACKS = {
     "nested": SEND.format(packets=[b"[" * 60_000]),
@@ -156,6 +184,17 @@ def test_whatever_a_worker_sends_costs_its_own_life_only(taken_over):
     wait_until(lambda: len(processes.descriptors(one.pid)) <= len(before), "no descriptor of theirs is left", 10)
     assert len(one.log()) < 200_000
     assert one.ask("reload")["ok"]
+
+
+def test_a_worker_cannot_send_the_parent_what_waits_when_it_is_closed(taken_over):
+    """Linux 6.16 and newer refuse it at the sender (SO_PASSRIGHTS)."""
+    one = taken_over(workers=1)
+    with Connection(one.address) as connection:
+        answer = execute(connection, LINGER)
+        if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 16):
+            pytest.skip("this kernel has no SO_PASSRIGHTS: the parent waits, until a signal comes")
+        assert answer == "refused"
+        assert one.ask("status", timeout=5)["ok"]
 
 
 @pytest.mark.parametrize("attack", ["nested", "ready twice"])
