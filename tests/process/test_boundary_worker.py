@@ -91,6 +91,12 @@ builtins.peer = peer
 """
 """A descriptor whose close waits for a minute, in the process that does it last."""
 
+TRACEME = """
+import ctypes, os, signal
+ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
 ATTACKS = {
     "nested": SEND.format(packets=[b"[" * 60_000]),
     "cause is an object": SEND.format(packets=[b'{"type":"RecycleAsked","cause":{}}']),
@@ -195,6 +201,19 @@ def test_a_worker_cannot_send_the_parent_what_waits_when_it_is_closed(taken_over
             pytest.skip("this kernel has no SO_PASSRIGHTS: the parent waits, until a signal comes")
         assert answer == "refused"
         assert one.ask("status", timeout=5)["ok"]
+
+
+def test_a_worker_that_makes_the_parent_its_tracer_is_killed(taken_over):
+    one = taken_over(workers=2)
+    one.allow("protocol violation")
+    (spared, sibling), (attacker, connection) = each_worker(one).items()
+    execute(connection, TRACEME)
+    wait_until(lambda: not processes.alive(attacker), "the attacker is dead", 10)
+    assert sibling.request().text == str(spared)
+    assert spared in one.wait_for_workers(2, but=[attacker], deadline=20)
+    one.wait_for_log(rf"pid={attacker} protocol violation: it has made the parent its tracer, and is stopped: killed")
+    sibling.close()
+    connection.close()
 
 
 @pytest.mark.parametrize("attack", ["nested", "ready twice"])
