@@ -97,6 +97,26 @@ ctypes.CDLL(None).ptrace(0, 0, 0, 0)
 os.kill(os.getpid(), signal.SIGSTOP)
 """
 
+TRACER = """
+import ctypes, pathlib, sys, time
+pid, ptrace, waitpid = int(sys.argv[1]), ctypes.CDLL(None).ptrace, ctypes.CDLL(None).waitpid
+print(ptrace(0x4206, pid, 0, 0), flush=True)  # PTRACE_SEIZE
+for turn in range(1200):
+    state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    if state == "t":  # it was sent a signal: pass it on
+        status = ctypes.c_int()
+        waitpid(pid, ctypes.byref(status), 1)
+        ptrace(7, pid, 0, status.value >> 8 & 0xff)
+    time.sleep(0.05)
+"""
+"""A process that traces a worker, and does not wait for its end: until it does, the end is not reported to the parent."""
+
+TRACED = f"""
+import os, subprocess, sys
+one = subprocess.Popen([sys.executable, "-c", {TRACER!r}, str(os.getpid())], stdout=subprocess.PIPE, start_new_session=True)
+answer = str(one.pid) + one.stdout.readline().decode()
+"""
+
 ATTACKS = {
     "nested": SEND.format(packets=[b"[" * 60_000]),
     "cause is an object": SEND.format(packets=[b'{"type":"RecycleAsked","cause":{}}']),
@@ -214,6 +234,22 @@ def test_a_worker_that_makes_the_parent_its_tracer_is_killed(taken_over):
     one.wait_for_log(rf"pid={attacker} protocol violation: it has made the parent its tracer, and is stopped: killed")
     sibling.close()
     connection.close()
+
+
+def test_a_worker_whose_end_is_not_reported_stops_no_stop(taken_over):
+    one = taken_over(workers=1, graceful_shutdown_timeout=1)
+    one.allow("did not leave in time: killed", "given up", "worker ended: stop")
+    (worker,) = one.worker_pids()
+    with Connection(one.address) as connection:
+        answer = execute(connection, TRACED)
+    if not answer.strip().endswith("0"):
+        pytest.skip("this kernel lets no process trace another one of its user (Yama)")
+    tracer = int(answer.strip()[:-1])
+    try:
+        assert one.stop() in (0, 1)
+        assert re.search(rf"pid={worker} .*given up \(traced, or waiting in the kernel\)", one.log())
+    finally:
+        processes.end(tracer)
 
 
 @pytest.mark.parametrize("attack", ["nested", "ready twice"])
