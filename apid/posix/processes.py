@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import signal
 import sys
 import time
@@ -117,6 +118,17 @@ def wait(pid: int) -> int:
     while os.WIFSTOPPED(status := os.waitpid(pid, 0)[1]):
         kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(status)
+
+
+def ended(pid: int, seconds: float | None) -> bool:
+    """Wait until a child has ended, or for `seconds` (None: without limit); returns whether it has."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def kill(pid: int, signum: int, *, group: bool = False) -> bool:

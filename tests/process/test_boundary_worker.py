@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -20,7 +21,7 @@ import pytest
 from tests.support import processes
 from tests.support.apps import pipeline
 from tests.support.client import Connection, NoAnswer, get
-from tests.support.daemon import PROGRAM, Daemon
+from tests.support.daemon import PROGRAM, TOP, Daemon
 from tests.support.processes import wait_until
 
 SEND = """
@@ -264,6 +265,16 @@ def test_a_trial_that_sends_anything_else_fails_its_reload(taken_over, attack):
     assert "protocol violation of the trial" in str(answer)
     assert get(one.address).status == 200
     assert one.status()["generation"] == 1
+
+
+def test_a_trial_that_never_ends_after_its_word_fails_check_config(taken_over):
+    one = taken_over(workers=1, startup_timeout=3)
+    (one.directory / "at_load").write_text(ATTACKS["ready twice"] + "import time\ntime.sleep(60)\n")
+    check = [*one.program, "--config-file", str(one.config), "--check-config"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{one.directory}:{TOP}"}
+    done = subprocess.run(check, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2
+    assert "the child that loads the pipelines did not end within 3 s" in done.stderr
 
 
 MAPPED = """
