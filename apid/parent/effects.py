@@ -194,8 +194,7 @@ class Effects:
             with theirs:
                 ours.setblocking(False)
                 rights.refuse(ours)
-                stacks = self.stacks.new()
-                undo.callback(os.close, stacks)
+                undo.callback(os.close, stacks := self.stacks.new())
                 ticket = channel.Ticket(
                     slot=slot,
                     generation=generation,

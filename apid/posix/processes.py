@@ -79,7 +79,7 @@ def flush() -> None:
 def reap() -> Iterator[tuple[int, int | None]]:
     """Collect the children that have ended: (pid, exit code), negative for a signal, as `os.waitstatus_to_exitcode`.
 
-    The code is None for one that has not ended: it has made this process its tracer (PTRACE_TRACEME, ptrace(2)), and is stopped
+    The code is None for one that has not ended: it has made this process its tracer (ptrace(2)), and is stopped
     until it is killed.
     """
     with contextlib.suppress(ChildProcessError):
