@@ -13,7 +13,7 @@ from apid.cli import check as rendering
 from apid.conf.settings import Settings
 from apid.errors import ConfigError, ExitCode, PipelineError
 from apid.parent import foundations, ownlog
-from apid.posix import processes
+from apid.posix import processes, rights
 from apid.scoreboard import Scoreboard
 
 
@@ -40,6 +40,7 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
 def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
     ownlog.reserve(settings)  # as a start does: the child may not be able to open it
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    rights.refuse(ours)
     board = Scoreboard.create()
     ticket = channel.Ticket(0, 1, settings, {}, theirs, board, board.row(0), trial=True)
 
@@ -60,7 +61,10 @@ def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
             processes.wait(pid)
             return channel.BootFailed("config", f"the pipelines did not load within {timeout:g} s (startup_timeout)")
         packet = ours.recv(channel.MAX_MESSAGE + 1)
-    code = processes.wait(pid)
+    if not processes.ended(pid, timeout or None):
+        processes.kill(pid, 9)
+        return channel.BootFailed("crash", f"the child that loads the pipelines did not end within {timeout:g} s")
+    code = dict(processes.reap()).get(pid)  # a wait may never return: another process may trace it
     if packet:
         try:
             message = channel.decode(packet, channel.Sender.TRIAL)
@@ -68,4 +72,6 @@ def _try(settings: Settings) -> channel.Ready | channel.BootFailed:
             return channel.BootFailed("crash", f"protocol violation of the child that loads the pipelines: {error}")
         if isinstance(message, channel.Ready | channel.BootFailed):
             return message
-    return channel.BootFailed("crash", f"the child that loads the pipelines ended ({processes.describe_end(code)})")
+    return channel.BootFailed(
+        "crash", f"the child that loads the pipelines ended ({processes.describe_end(code or 0)})"
+    )

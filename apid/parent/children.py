@@ -49,6 +49,8 @@ class Child:
     """How many of each message are still due (apid.parent.protocol)."""
     condemned: bool = False
     """It was killed for a violation of the protocol; its messages are ignored."""
+    gone_by: float = 0.0
+    """Monotonic seconds when it is given up if it has not ended; 0: it was not sent SIGKILL."""
 
     def turn(self, turn: Turn) -> None:
         """Go on in the table of `lifecycle`."""

@@ -15,6 +15,12 @@ from apid.parent.state import State
 GRACE = 3.0
 """Seconds past its own deadline that a draining worker gets to say what it cut, before it is killed."""
 
+GONE_WITHIN = 10.0
+"""Seconds from SIGKILL until a worker that has not ended is given up. It executes nothing any more, but its end may never be
+reported: to another process that traces it (ptrace(2)), or because it waits in the kernel for a file system of a user."""
+
+NEVER_GONE = f"has not ended within {GONE_WITHIN:g} s after SIGKILL: given up (traced, or waiting in the kernel)"
+
 
 def dismiss(state: State, child: Child, cause: str, now: float, *, successor: bool) -> list[Action]:
     """End one worker the right way for its stage: a ready one drains, a booting one, which serves no request, is killed.
@@ -32,6 +38,20 @@ def dismiss(state: State, child: Child, cause: str, now: float, *, successor: bo
         child.cause, child.deadline = child.cause or cause, 0.0
         return [events.Kill(child.pid, signal.SIGKILL)]
     return []
+
+
+def note_kills(state: State, actions: list[Action], now: float) -> None:
+    """Note which workers are sent SIGKILL."""
+    for action in actions:
+        if isinstance(action, events.Kill) and action.signum == signal.SIGKILL:
+            child = state.children.get(action.pid)
+            if child is not None:
+                child.gone_by = child.gone_by or now + GONE_WITHIN
+
+
+def never_gone(state: State, now: float) -> list[Child]:
+    """Return the workers that should have ended by SIGKILL."""
+    return [child for child in state.children if 0 < child.gone_by <= now]
 
 
 def dismiss_strays(state: State, now: float) -> list[Action]:

@@ -25,7 +25,7 @@ from apid.parent.exposures import Exposures
 from apid.parent.listeners import Listeners, Places, keys_of
 from apid.parent.reservation import Holdings, Reservation
 from apid.parent.stacks import Stacks
-from apid.posix import processes, systemd
+from apid.posix import processes, rights, systemd
 from apid.scoreboard import GENERATION, REQUESTS, ROWS, Row, Scoreboard
 
 LOG = logger("apid.parent")
@@ -193,8 +193,8 @@ class Effects:
             undo.enter_context(ours)
             with theirs:
                 ours.setblocking(False)
-                stacks = self.stacks.new()
-                undo.callback(os.close, stacks)
+                rights.refuse(ours)
+                undo.callback(os.close, stacks := self.stacks.new())
                 ticket = channel.Ticket(
                     slot=slot,
                     generation=generation,

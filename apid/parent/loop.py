@@ -212,6 +212,9 @@ class Loop:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
         for pid, code in processes.reap():
+            if code is None:
+                exits.append(events.Violation(pid, "it has made the parent its tracer, and is stopped"))
+                continue
             self.effects.reaped.add(pid)
             lost: tuple[str, ...] = ()
             with self._faults.caught("the requests of a child that has ended"):

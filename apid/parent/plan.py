@@ -17,7 +17,7 @@ from apid.conf.settings import Daemon
 from apid.errors import ExitCode
 from apid.parent import change_steps, ending, events, polls, protocol, scaling
 from apid.parent.children import Child
-from apid.parent.dismissal import dismiss, dismiss_strays, quiesce
+from apid.parent.dismissal import NEVER_GONE, dismiss, dismiss_strays, never_gone, note_kills, quiesce
 from apid.parent.events import Action, Asked, Cause, Event, Say
 from apid.parent.lifecycle import Stage, Turn
 from apid.parent.phases import NEXT, REFUSALS, Command, Phase
@@ -50,15 +50,17 @@ class Plan:
             self.state.abandoning = False  # its outcome would have come first, so there is none: the action has failed
         actions = self._note(event, now)
         actions += self._overdue(now)
+        actions += self._never_gone(now) if isinstance(event, events.Tick) else []  # after the exits of this turn
         actions += self._reconcile(now)
         if isinstance(event, events.Tick | events.Committed):  # the last event of a turn, and what may come of it
             actions += change_steps.begin_waiting(self.state, now)
+        note_kills(self.state, actions, now)
         return actions
 
     def deadline(self, now: float) -> float | None:
         """When a Tick is due at the latest, in monotonic seconds; None: nothing waits for time."""
         state = self.state
-        times = [child.deadline for child in state.children if child.deadline]
+        times = [time for child in state.children for time in (child.deadline, child.gone_by) if time]
         times += [poll.deadline for poll in state.polls]
         if state.change is not None and state.change.deadline:
             times.append(state.change.deadline)
@@ -287,7 +289,7 @@ class Plan:
         return actions
 
     def _late(self, child: Child, now: float) -> list[Action]:
-        """Escalate: a worker past its deadline is killed. A second deadline is never needed: nothing survives SIGKILL."""
+        """Escalate: a worker past its deadline is killed. The only further deadline is `gone_by`."""
         given, child.deadline = child.deadline - child.spawned, 0.0
         if child.stage is Stage.KILLED:
             return []
@@ -306,6 +308,14 @@ class Plan:
         change = self.state.change
         if was_booting and change is not None and child.generation == change.generation and not child.abandoned:
             actions += change_steps.fail(self.state, child.reason, now)
+        return actions
+
+    def _never_gone(self, now: float) -> list[Action]:
+        """Give up the workers that do not end: neither a stop nor a reload waits for them."""
+        actions: list[Action] = []
+        for child in never_gone(self.state, now):
+            actions += [Say(logging.ERROR, NEVER_GONE, _triple(child))]
+            actions += self._exited(events.Exited(child.pid, -signal.SIGKILL), now)
         return actions
 
     # ---- what is missing ----

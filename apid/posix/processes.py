@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import signal
 import sys
 import time
@@ -75,11 +76,16 @@ def flush() -> None:
             stream.flush()
 
 
-def reap() -> Iterator[tuple[int, int]]:
-    """Collect the children that have ended: (pid, exit code), negative for a signal, as `os.waitstatus_to_exitcode`."""
+def reap() -> Iterator[tuple[int, int | None]]:
+    """Collect the children that have ended: (pid, exit code), negative for a signal, as `os.waitstatus_to_exitcode`.
+
+    The code is None for one that has not ended: it has made this process its tracer (ptrace(2)), and is stopped
+    until it is killed.
+    """
     with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            yield ended[0], os.waitstatus_to_exitcode(ended[1])
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = found
+            yield pid, None if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
 
 
 def let_children_drain(seconds: float) -> None:
@@ -108,8 +114,21 @@ def is_child(pid: int) -> bool:
 
 
 def wait(pid: int) -> int:
-    """Wait for one child to end; returns its exit code, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Wait for one child to end; returns its exit code, negative for a signal. One that is stopped (see `reap`) is killed."""
+    while os.WIFSTOPPED(status := os.waitpid(pid, 0)[1]):
+        kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(status)
+
+
+def ended(pid: int, seconds: float | None) -> bool:
+    """Wait until a child has ended, or for `seconds` (None: without limit); returns whether it has."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def kill(pid: int, signum: int, *, group: bool = False) -> bool:

@@ -16,7 +16,7 @@ import socket
 import stat
 from pathlib import Path
 
-from apid.posix import directories, lockfile, occupants
+from apid.posix import directories, lockfile, occupants, rights
 from apid.posix.lockfile import Identity, LockFile
 
 SUFFIX = ".lock"
@@ -115,6 +115,7 @@ def listen(path: str, backlog: int, umask: int | None = None) -> tuple[socket.so
             if before is not None:
                 os.umask(before)
         undo.callback(os.unlink, os.path.basename(path), dir_fd=lock.directory)  # noqa: PTH119 - as above
+        rights.refuse(sock)
         sock.listen(backlog)
         sock.setblocking(False)
         made = SocketFile(path, file_of(path), lock)

@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from apid.errors import BindError
-from apid.posix import occupants, socketfile
+from apid.posix import occupants, rights, socketfile
 from apid.posix.socketfile import SocketFile
 
 if TYPE_CHECKING:  # the wrappers load nothing but the standard library
@@ -67,6 +67,7 @@ def _adopt(address: Address, inherited: dict[str, socket.socket]) -> socket.sock
         raise BindError(f"cannot listen on {address}: the descriptor handed over is not a listening socket")
     del inherited[address.name]  # it is a listener's from here on, and no leftover
     sock.setblocking(False)
+    rights.refuse(sock)
     return sock
 
 

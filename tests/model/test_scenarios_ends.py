@@ -65,6 +65,21 @@ def test_a_new_generation_is_given_its_own_startup_timeout(kernel):
     assert "not ready within 7 s (startup_timeout)" in kernel.replies[1][0].text
 
 
+def test_a_worker_whose_end_is_never_reported_is_given_up():
+    kernel = running(Kernel(1, graceful_shutdown_timeout=1))
+    (one,) = kernel.workers()
+    kernel.kill = lambda action: None  # another process traces it, and does not wait for it
+    kernel.ask(Command.STOP)
+    kernel.turn()
+    kernel.tick(4.1)
+    assert [child.stage for child in kernel.state.children] == [Stage.KILLED]
+    kernel.tick(9.9)
+    assert kernel.code is None
+    kernel.gone.add(kernel.processes.pop(one.pid).pid)
+    kernel.tick(kernel.plan.deadline(kernel.now) - kernel.now)
+    assert kernel.code == ExitCode.CUT
+
+
 def test_startup_timeout_0_waits_for_ever():
     kernel = Kernel(1, startup_timeout=0)
     kernel.tick(10_000)

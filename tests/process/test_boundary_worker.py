@@ -59,7 +59,10 @@ import array, os, socket
 sock = channel()
 ends = [one for _ in range(50) for one in os.pipe()]
 for turn in range(20):
-    sock.sendmsg([b'{"type":"Ready"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", ends))], socket.MSG_DONTWAIT)
+    try:
+        sock.sendmsg([b'{"type":"Ready"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", ends))], socket.MSG_DONTWAIT)
+    except PermissionError:
+        sock.send(b'{"type":"Ready"}', socket.MSG_DONTWAIT)
 sock.detach()
 """
 

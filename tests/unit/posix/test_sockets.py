@@ -384,3 +384,15 @@ def test_a_stored_name_is_one_that_systemd_takes():
         assert ":" not in name
         assert name.isprintable()
     assert stored_name("[::1]:80") != stored_name("[::1]:81")
+
+
+def test_nobody_can_send_descriptors_to_a_unix_listener(tmp_path):
+    with bound(tmp_path / "sock") as sock, socket.socket(socket.AF_UNIX) as client:
+        if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 16):
+            pytest.skip("this kernel has no SO_PASSRIGHTS")
+        client.connect(str(tmp_path / "sock"))
+        with pytest.raises(PermissionError):
+            socket.send_fds(client, [b"before the accept"], [client.fileno()])
+        accepted, _ = sock.accept()
+        with accepted, pytest.raises(PermissionError):
+            socket.send_fds(client, [b"after it"], [client.fileno()])
