@@ -50,6 +50,12 @@ UNKNOWN = "unknown"
 It is in no network, hence neither trusted nor allowed, and differs from the empty address of a UNIX socket's peer.
 """
 
+PROXIED = "apid.proxied"
+"""Key of the environ: True where a proxy has passed the request on, or where the request says so.
+
+It outlasts the fields, which are removed where they are not believed.
+"""
+
 UNKNOWN_PORT = "0"
 """REMOTE_PORT where the client's port is not known."""
 
@@ -140,6 +146,7 @@ class TrustedProxies:
         told = [key for key in _ALL if key in environ]
         if not told:
             return
+        environ[PROXIED] = True
         trusted = self.trusts(peer)
         for key in told:
             if not trusted or key in self._others:

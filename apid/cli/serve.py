@@ -107,8 +107,9 @@ def _refused_resources() -> Iterator[None]:
 def _guarded(board: Scoreboard, settings: Settings) -> None:
     try:
         guard.start(board, settings)
-    except OSError as error:
-        LOG.warning("no guard: %s; if the parent is killed, a blocked worker keeps its addresses", error.strerror)
+    except (OSError, AttributeError) as error:  # a Python that was built without pidfd_open
+        reason = getattr(error, "strerror", None) or error
+        LOG.warning("no guard: %s; if the parent is killed, a blocked worker keeps its addresses", reason)
 
 
 def _introduce(settings: Settings) -> None:

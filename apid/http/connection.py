@@ -172,7 +172,8 @@ class Connection(Transport):
             return False
         self.sock.recv(found.size)
         self.own = found.own
-        if not found.own:
+        self.proxied = not found.own
+        if self.proxied:
             self.address = found.client
         self._http_follows()
         return True

@@ -193,6 +193,8 @@ class Service:
             environ["SERVER_NAME"] = conn.local
         conn.describe(environ)
         own = environ["SERVER_NAME"]
+        if conn.proxied:
+            environ[forwarded.PROXIED] = True
         if conn.own:
             forwarded.remove(environ)
         elif self.trusted:

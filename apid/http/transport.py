@@ -47,6 +47,7 @@ class Transport:
         sock: the socket, non-blocking.
         address: the client's host and port; both empty for a UNIX socket, UNKNOWN where a PROXY header does not tell them.
         own: whether the connection is the proxy's own, by its PROXY header.
+        proxied: whether a PROXY header says that it is a client's.
         taken: the application has taken the socket over.
         buffer: received and not yet consumed.
         readable: whether the kernel may have more.
@@ -65,6 +66,7 @@ class Transport:
         "deadline",
         "gone_at",
         "own",
+        "proxied",
         "readable",
         "readwaiter",
         "service",
@@ -82,6 +84,7 @@ class Transport:
         self.sock = sock
         self.address = address
         self.own = False
+        self.proxied = False
         self.buffer: bytes | bytearray = b""
         self.taken = False
         self.readable = True

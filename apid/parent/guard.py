@@ -90,8 +90,7 @@ def _guard(board: scoreboard.Scoreboard, settings: Settings, parent: int) -> NoR
     """Wait for the parent's death, then for the end of its workers; with all signals blocked."""
     setproctitle.setproctitle("apid: guard")
     board.in_child(None)
-    os.closerange(3, parent)
-    os.closerange(parent + 1, os.sysconf("SC_OPEN_MAX"))
+    processes.close_all_but(parent)
     daemon = settings.daemon
     try:
         processes.drop_privileges(identity.of(daemon.user, daemon.group), None)

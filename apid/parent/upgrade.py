@@ -38,6 +38,8 @@ def become(state: State, effects: Effects) -> str:
 
     Returns only when that was impossible, with the reason; nothing has changed then.
     """
+    if strangers := _strangers(state, effects.channels, effects.rows):
+        return f"no children of this process: {strangers[:10]}"  # the new image would refuse the whole state
     control, pid_file = effects.holdings.control, effects.holdings.pid_file
     clients = control.clients() if control else []
     document: dict[str, Any] = {
@@ -196,13 +198,17 @@ def restore(environ: dict[str, str] | os._Environ[str]) -> Inheritance | None:
     try:
         document = _read(int(text))
         state = handover.unpack(document["state"])
-        pids = {child.pid for child in state.children} | document["channels"].keys() | document["rows"].keys()
-        if strangers := sorted(pid for pid in pids if not processes.is_child(pid)):
+        if strangers := _strangers(state, document["channels"], document["rows"]):
             raise ValueError(f"no children of this process: {strangers[:10]}")  # noqa: TRY301 - one text for all that is wrong
         return Inheritance(document, state)
     except (OSError, ValueError, OverflowError) as error:
         text = f"{program.STATE_FD}={text[:20]}: the state of the program before cannot be taken over: {error}"
         raise ApidError(text) from error
+
+
+def _strangers(state: State, *of_children: Mapping[int, object]) -> list[int]:
+    pids = {child.pid for child in state.children}.union(*of_children)
+    return sorted(pid for pid in pids if not processes.is_child(pid))
 
 
 def _read(fd: int) -> dict[str, Any]:

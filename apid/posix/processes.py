@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from apid.errors import ConfigError, ExitCode
@@ -102,6 +103,18 @@ def let_children_drain(seconds: float) -> None:
         while time.monotonic() < end:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 time.sleep(0.05)
+
+
+def close_all_but(fd: int) -> None:
+    """Close every descriptor from 3 on, except one."""
+    try:
+        found = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    except OSError:  # without /proc; the limit may be a thousand million
+        found = [*range(3, min(os.sysconf("SC_OPEN_MAX"), 65536))]
+    for each in found:
+        if each > 2 and each != fd:
+            with contextlib.suppress(OSError):
+                os.close(each)
 
 
 def is_child(pid: int) -> bool:

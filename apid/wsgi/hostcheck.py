@@ -42,7 +42,7 @@ class HostCheck:
     def refusal(self, environ: WSGIEnvironment) -> faults.ApiError | None:
         """The fault for a request with another Host, or None.
 
-        A peer without an address came by a UNIX socket, which no browser reaches.
+        A peer without an address came by a UNIX socket. A browser reaches it only by a proxy, which has to refuse foreign hosts.
         """
         host = environ.get("HTTP_HOST")
         if not environ.get("REMOTE_ADDR") or self._allowed.allows(host, environ.get("SERVER_NAME", "")):

@@ -7,6 +7,7 @@ import pytest
 
 from apid import scoreboard
 from apid.conf.settings import Http, Tls
+from apid.wsgi.middleware import healthcheck
 from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
 from tests.support.engine import serving, wait_for
@@ -109,6 +110,16 @@ def test_a_header_without_an_address_makes_nobody_the_proxy_or_who_he_says_he_is
                 port = str(one.sock.getsockname()[1])
                 one.send(header)
                 assert [heard(one, fields), heard(one, fields)] == [("127.0.0.1", port, "http", [])] * 2, header
+
+
+def test_a_health_check_that_ignores_what_is_proxied_sees_the_proxy_header():
+    check = healthcheck.app({}, ignore_proxied_requests="true")
+    with serving(check, Http(proxy_protocol=True, trusted_proxies=HERE)) as engine:
+        for headers, status in ((UNKNOWN, 404), ([V1], 404), (OWN, 200)):
+            for header in headers:
+                with Connection(engine.address) as one:
+                    one.send(header)
+                    assert [one.request().status, one.request(headers=TOLD).status] == [status] * 2, header
 
 
 def test_a_source_that_is_a_proxy_is_believed_and_a_mapped_one_is_ipv4():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apid.forwarded import DEFAULT_HEADERS, HEADERS, TrustedProxies, check_headers
+from apid.forwarded import DEFAULT_HEADERS, HEADERS, PROXIED, TrustedProxies, check_headers
 from tests.support.operations import SQUARE, growth
 
 NETWORKS = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8:1::/48")]
@@ -30,6 +30,7 @@ def apply(peer="10.0.0.1", headers=None, script="", **fields):
         "HTTP_" + ("" if name == "FORWARDED" else "X_FORWARDED_") + name: value for name, value in fields.items()
     }
     TrustedProxies(NETWORKS, headers or (STANDARD if "FORWARDED" in fields else ALL)).apply(environ)
+    assert environ.pop(PROXIED, False) is bool(fields)
     return {key: value for key, value in environ.items() if before.get(key) != value}
 
 

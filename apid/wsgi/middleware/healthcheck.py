@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from apid.forwarded import UNKNOWN
+from apid.forwarded import PROXIED
 from apid.hosts import address_of
 from apid.wsgi import answer, faults, kinds
 from apid.wsgi.factory import app_factory, filter_factory, option
@@ -149,8 +149,7 @@ class Healthcheck:
                 return False
         if not self._options.ignore_proxied_requests:
             return True
-        # A client of unknown address stands behind a proxy, even if the PROXY protocol left no header of it.
-        return environ.get("REMOTE_ADDR") != UNKNOWN and not any(name in environ for name in _FORWARDED)
+        return PROXIED not in environ and not any(name in environ for name in _FORWARDED)
 
     def _reasons(self, environ: WSGIEnvironment) -> list[str]:
         draining = environ.get("apid.draining")

@@ -3,7 +3,7 @@
 import pytest
 
 from apid.wsgi.factory import OptionError
-from apid.wsgi.middleware import healthcheck
+from apid.wsgi.middleware import healthcheck, proxyheaders
 from tests.wsgi.middleware.wire import Seen, ask
 
 PLAIN, HTML, JSON = "text/plain; charset=UTF-8", "text/html; charset=UTF-8", "application/json"
@@ -93,8 +93,16 @@ def test_who_gets_an_answer():
     proxied = {"ignore_proxied_requests": "true"}
     assert ask(app(**proxied), None, x_forwarded_for="1.2.3.4").status == 404
     assert ask(app(**proxied), None).status == 200
-    assert ask(app(**proxied), None, REMOTE_ADDR="unknown").status == 404
     assert ask(app(allowed_source_ranges="0.0.0.0/0, ::/0"), None, REMOTE_ADDR="unknown").status == 404
+
+
+@pytest.mark.parametrize("trusted", ["", "10.0.0.0/8", "127.0.0.0/8"])
+@pytest.mark.parametrize("field", ["x_forwarded_for", "x_forwarded_port", "x_real_ip", "forwarded"])
+def test_a_field_that_is_removed_has_come_through_a_proxy(trusted, field):
+    check = healthcheck.app({}, ignore_proxied_requests="true")
+    made = proxyheaders.factory({}, trusted_proxies=trusted)(check)
+    assert ask(lambda _: made, None, REMOTE_ADDR="127.0.0.1", **{field: "192.0.2.7"}).status == 404
+    assert ask(lambda _: made, None, REMOTE_ADDR="127.0.0.1").status == 200
 
 
 @pytest.mark.parametrize(

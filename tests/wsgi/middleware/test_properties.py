@@ -64,6 +64,7 @@ def test_a_trusted_proxy_may_pass_on_anything(named, headers):
 @given(peer=LATIN.filter(bool), headers=st.fixed_dictionaries({}, optional=dict.fromkeys(forwarded._ALL, LATIN)))
 def test_anybody_else_changes_nothing(peer, headers):
     environ = after({"trusted_proxies": "198.51.100.0/24"}, peer, headers)
+    assert environ.pop(forwarded.PROXIED, False) is bool(headers)
     assert environ == {
         "REMOTE_ADDR": peer,
         "wsgi.url_scheme": "http",
