@@ -150,7 +150,7 @@ def test_handlers_of_log_config_append(apid, tree, tmp_path, kind):
     config.chmod(0o600)  # what is in it may be secret
     one = apid(log_config_append=config, workers=1).launch()
     one.allow(".")  # the handlers report on the standard error that they cannot open the file
-    wait_until(lambda: one.control.exists() and one.status()["ready"] == 1, "apid serves", 30)
+    one.wait_served()
     assert tree.log.stat().st_uid == USER
     for target in ["secret", "new"]:
         tree.plant(target)
@@ -168,7 +168,7 @@ def test_a_fifo_for_a_handler_of_log_config_append_stops_no_parent(apid, tree, t
     config.write_text(APPEND.format(kind="handlers.WatchedFileHandler", path=str(tree.log), more=""))
     one = apid(log_config_append=config, workers=1, startup_timeout=5).launch()
     one.allow(".")
-    wait_until(lambda: one.control.exists() and one.status()["ready"] == 1, "apid serves", 30)
+    one.wait_served()
     tree.log.unlink()
     os.mkfifo(tree.log)
     os.chown(tree.log, USER, USER)

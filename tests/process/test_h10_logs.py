@@ -64,7 +64,7 @@ def test_a_standard_output_and_error_that_nobody_reads(daemon, tmp_path):
         shell = ["/bin/sh", "-c", f'exec "$0" "$@" > {fifo} 2>&1', str(PROGRAM)]
         one = daemon(paste=pipeline("hello"), workers=2, bind=f"unix:{address}", access_log="-", program=shell)
         one.launch()
-        wait_until(lambda: one.control.exists() and one.status()["phase"] == "running", "the daemon is ready", 30)
+        one.wait_served()
         with Connection(address) as client:
             for _ in range(REQUESTS):
                 assert client.request("GET", "/").status == 200

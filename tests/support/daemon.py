@@ -169,6 +169,17 @@ class Daemon:
         started = rf"ready: \d+ workers? of generation {generation}\b|ready: serving inline"
         self.wait_for_log(rf"{started}|generation {generation} is ready\b", deadline)
 
+    def wait_served(self, deadline: float = 30.0) -> None:
+        """As `wait_ready`, for a daemon whose log is not read: by the control socket, which refuses before it listens."""
+
+        def serves() -> bool:
+            try:
+                return bool(self.status()["phase"] == "running")
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+
+        wait_until(serves, "the daemon is ready", deadline)
+
     def signal(self, number: int) -> None:
         """Send a signal to the parent."""
         assert self.process
