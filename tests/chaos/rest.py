@@ -17,7 +17,7 @@ from tests.support import processes
 from tests.support.processes import wait_until
 
 LINE = re.compile(r"/r/([^\s/]*\d) (\d{3}|0) (\d+)\.")  # 0: no status was sent
-GLUED = re.compile(r"/r/[^/.]*(?:\.[^/.]*)?(/r/[^\s/]*\d|-) (\d{3}|0) (\d+)\.")
+GLUED = re.compile(r"(?:/r?|/r/[^/.]*(?:\.[^/.]*)?)(/r/[^\s/]*\d|-) (\d{3}|0) (\d+)\.")
 """A torn line and the next one. Only the process that tore the first one knows it, until it has noted that for the others."""
 MOST_GLUED = 2
 REFUSED = re.compile(r"- \d{3} \d+\.")

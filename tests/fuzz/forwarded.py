@@ -1,7 +1,7 @@
 """Fuzz target: the fields of proxies. Invariants:
 
 1. Never an exception, whatever the fields hold that a head can hold.
-2. From a peer that is not trusted nothing changes, and none of the fields is left; from one that is, none that is not named.
+2. From a peer that is not trusted nothing changes but the mark that there were fields, and none of the fields is left; from one that is, none that is not named.
 3. REMOTE_ADDR is an address or `unknown`, wsgi.url_scheme is http or https, HTTP_HOST is a valid authority, SCRIPT_NAME is a path
    or empty.
 4. What a client puts before the element of a proxy changes nothing.
@@ -16,7 +16,7 @@ import atheris
 
 with atheris.instrument_imports(include=["apid.forwarded", "apid.hosts"]):
     from apid import hosts
-    from apid.forwarded import DEFAULT_HEADERS, HEADERS, UNKNOWN, TrustedProxies
+    from apid.forwarded import DEFAULT_HEADERS, HEADERS, PROXIED, UNKNOWN, TrustedProxies
 
 NETWORKS = [ipaddress.ip_network("10.0.0.0/8")]
 CHOICES = [HEADERS[:-1], DEFAULT_HEADERS, HEADERS[-1:]]
@@ -52,6 +52,7 @@ def one_input(data: bytes) -> None:
     }
     environ = {**BEFORE, **fields, "REMOTE_ADDR": "192.0.2.1"}
     PROXIES[choice].apply(environ)
+    assert environ.pop(PROXIED, False) == bool(fields)
     assert environ == {**BEFORE, "REMOTE_ADDR": "192.0.2.1"}
     environ = {**BEFORE, **fields, "REMOTE_ADDR": "10.0.0.1"}
     PROXIES[choice].apply(environ)
