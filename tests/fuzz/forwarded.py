@@ -1,7 +1,8 @@
 """Fuzz target: the fields of proxies. Invariants:
 
 1. Never an exception, whatever the fields hold that a head can hold.
-2. From a peer that is not trusted nothing changes but the mark that there were fields, and none of the fields is left; from one that is, none that is not named.
+2. From a peer that is not trusted nothing changes but the mark that there were fields, and none of them is left; from one that
+   is, none that is not named.
 3. REMOTE_ADDR is an address or `unknown`, wsgi.url_scheme is http or https, HTTP_HOST is a valid authority, SCRIPT_NAME is a path
    or empty.
 4. What a client puts before the element of a proxy changes nothing.
