@@ -96,7 +96,7 @@ class Appender:
         self._mutex = RLock()
         self._patience = Patience()
         self._torn = False
-        self._seen = _mark[0]
+        self._seen = -1  # whatever was noted before, the first record looks at what is there
         self._regular = self._readable = self._blocking = False
         self._fd = -1
         self._identity = (0, 0)
@@ -137,6 +137,7 @@ class Appender:
             mine = self._is_mine()
             fresh = self._open()
             self._torn = False
+            self._seen = -1
             if not mine:
                 self._fd = fresh
                 return

@@ -95,6 +95,25 @@ def test_who_has_cut_a_record_sees_that_another_has_begun_anew(path, opened):
     assert read(path) == [LINE, b"x" * 50 + b"\n", LINE, LINE]
 
 
+def test_one_that_is_opened_after_the_cut_sees_it(path, opened):
+    """A worker that is started after another one has cut a record."""
+    one = opened(path)
+    with at_most(150):
+        one.append([LINE, LINE])
+    opened(path).append([LINE])
+    assert read(path) == [LINE, b"x" * 50 + b"\n", LINE]
+
+
+def test_a_file_that_was_cut_by_nobody_here_is_seen_when_it_is_reopened(path, opened, tmp_path):
+    one = opened(path)
+    one.append([LINE])
+    (tmp_path / "other").write_bytes(b"torn")
+    (tmp_path / "other").replace(path)
+    one.reopen()
+    one.append([LINE])
+    assert read(path) == [b"torn\n", LINE]
+
+
 def test_a_device_that_is_full_loses_everything_and_says_why(opened):
     out = opened("/dev/full")
     assert out.append([LINE, LINE]) == 2
