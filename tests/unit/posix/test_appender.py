@@ -96,7 +96,6 @@ def test_who_has_cut_a_record_sees_that_another_has_begun_anew(path, opened):
 
 
 def test_one_that_is_opened_after_the_cut_sees_it(path, opened):
-    """A worker that is started after another one has cut a record."""
     one = opened(path)
     with at_most(150):
         one.append([LINE, LINE])
