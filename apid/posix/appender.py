@@ -5,8 +5,8 @@ Elsewhere a write of at most PIPE_BUF octets is atomic (pipe(7)): records are wr
 one can be split by another process. What cannot be written is lost and counted: a full disk, a reader that has stopped or gone.
 A record that was cut in its middle gets a newline before the next one. The process that cuts it may be another one than the
 process that writes next: all that were forked from one share a mark, and look at the file's last octet when it has changed. (To
-look each time would find the records that others are writing at the moment half done.) A process that writes in the microseconds
-between the cut and the mark appends its record to the torn one.
+look each time would find the records that others are writing at the moment half done; where it has to look, LOOKS in a row must
+find no newline.) A process that writes in the microseconds between the cut and the mark appends its record to the torn one.
 
 Nothing blocks for long. A path is opened by apid.posix.logfile (with O_RDWR a FIFO opens without a reader, fifo(7)). The
 standard streams share their open file description with other programs, whose O_NONBLOCK is not ours to set: a pipe or terminal
@@ -45,6 +45,9 @@ MOST = 0.2
 
 SHARE = 0.02
 """Part of all time that it waits: behind a reader that is always too slow lines are lost instead."""
+
+LOOKS = 20
+"""Looks at the end of a file, 1 ms apart, of which one that finds a newline is enough: another process may be writing."""
 
 _poll = getattr(select, "poll", None)  # eventlet takes it away: where it patched first, nobody waits
 _mark = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast(
@@ -223,11 +226,16 @@ class Appender:
             return self._torn
         if mark == self._seen:
             return False
-        try:
-            size = os.fstat(self._fd).st_size
-            return size > 0 and os.pread(self._fd, 1, size - 1) not in (b"\n", b"")
-        except OSError:
-            return False
+        for _ in range(LOOKS):
+            try:
+                size = os.fstat(self._fd).st_size
+                if size == 0 or os.pread(self._fd, 1, size - 1) in (b"\n", b""):
+                    return False
+            except OSError:
+                return False
+            if _poll is not None:
+                _poll().poll(1)
+        return True
 
     def _put(self, data: bytes) -> int:
         """Write octets; returns how many were written, and sets `reason` unless all were."""

@@ -105,7 +105,9 @@ HABITS = {one.__name__: one for one in (spans, finish, temporary, child, logs, g
 
 def factory(global_conf, file, habits="", fail_at="0", **local_conf):
     write(file, f"loaded {os.getpid()}")
-    if pathlib.Path(file).read_text().count("loaded") == int(fail_at):
+    loads = [line for line in pathlib.Path(file).read_text().splitlines() if line.startswith("loaded")]
+    number = len(loads) - loads[::-1].index(f"loaded {os.getpid()}")  # another process may have added a line since
+    if number == int(fail_at):
         time.sleep(1)
         raise RuntimeError("fails this time")
     atexit.register(lambda: write(file, f"ended {os.getpid()}"))

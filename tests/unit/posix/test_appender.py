@@ -103,6 +103,23 @@ def test_one_that_is_opened_after_the_cut_sees_it(path, opened):
     assert read(path) == [LINE, b"x" * 50 + b"\n", LINE]
 
 
+def test_a_record_that_another_is_writing_at_the_first_look_is_not_torn(path, opened, monkeypatch):
+    pread, looks = os.pread, []
+
+    def look(*arguments):
+        looks.append(pread(*arguments))
+        if len(looks) == 3:
+            with Path(path).open("ab") as other:
+                other.write(b"whole\n")
+        return looks[-1]
+
+    Path(path).write_bytes(b"half, then ")
+    monkeypatch.setattr(appender.os, "pread", look)
+    opened(str(path)).append([LINE])
+    assert read(path) == [b"half, then whole\n", LINE]
+    assert len(looks) == 4
+
+
 def test_a_file_that_was_cut_by_nobody_here_is_seen_when_it_is_reopened(path, opened, tmp_path):
     one = opened(path)
     one.append([LINE])
