@@ -13,7 +13,7 @@ ACCESS_LOG_TEXTS = (
     "referer", "user_agent", "request_id", "trace_id", "user", "project", "listener", "outcome",
 )  # fmt: skip
 ACCESS_LOG_NUMBERS = ("status_code", "body_length", "bytes_in", "bytes_out", "wall_seconds", "pid")
-"""What apid.http.access_log can tell; a test holds the two together."""
+"""What apid.server.access_log can tell; a test holds the two together."""
 
 OPTS: list[cfg.Opt] = [
     option(

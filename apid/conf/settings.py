@@ -92,7 +92,7 @@ class Http:
     access_log: str = "off"
     """A path, `-` (standard output) or `off`."""
     access_log_format: str = ""
-    """Empty: the default of apid.http.access_log; `json`: one JSON object a line."""
+    """Empty: the default of apid.server.access_log; `json`: one JSON object a line."""
     where: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
     """By option the beginning of an error, for the two options of the access log: workers open it."""
 

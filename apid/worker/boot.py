@@ -46,7 +46,7 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
     except BaseException as error:  # noqa: BLE001 - an application may raise anything while it loads, SystemExit too
         raised = error
     if os.getpid() != born.pid:  # a child that the application forked while it loaded
-        from apid.http import forked
+        from apid.server import forked
 
         forked.leave(raised.__cause__ if isinstance(raised, PipelineError) else raised)
     if isinstance(raised, ApidError):
@@ -124,9 +124,9 @@ def prepare(ticket: channel.Ticket) -> None:
         ConfigError: the operator's files are wrong.
     """
     settings = ticket.settings
-    from apid.http import hub
+    from apid.server.engines.eventlet import loop
 
-    hub.install(None if ticket.trial else ticket.row)
+    loop.install(None if ticket.trial else ticket.row)
     import eventlet
 
     eventlet.monkey_patch()
@@ -168,9 +168,9 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
 
 def descriptors(ticket: channel.Ticket) -> dict[str, int]:
     """Return the descriptors that a worker inherits and needs, by description."""
-    from apid.http import hub
+    from apid.server.engines.eventlet import loop
 
-    owned = {"its epoll": hub.current().poll.fileno()}
+    owned = {"its epoll": loop.current().poll.fileno()}
     if ticket.channel is not None:
         owned["the channel to the parent"] = ticket.channel.fileno()
     for name, group in ticket.listeners.items():

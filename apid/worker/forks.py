@@ -23,9 +23,9 @@ import setproctitle
 from eventlet import tpool
 
 from apid import channel
-from apid.http import hub
-from apid.http.engine import Engine
 from apid.posix import processes
+from apid.server.engines.eventlet import loop
+from apid.server.server import Engine
 from apid.worker.shield import STACKS, Shield
 
 
@@ -49,7 +49,7 @@ class Forks:
         self._shield = shield
         self._after_fork = types.FunctionType(after_fork, vars(threading))
         self._masks: dict[greenlet.greenlet, set[int]] = {}
-        self._hub = hub.current()
+        self._hub = loop.current()
         self._left = False
         self.engine: Engine | None = None
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
@@ -64,8 +64,8 @@ class Forks:
 
     def _give_up(self) -> None:
         self._hub.abandon()
-        hub.install(None)
-        self._hub = hub.current()  # for a child of the child
+        loop.install(None)
+        self._hub = loop.current()  # for a child of the child
         steps: list[Callable[[], object]] = [self._threading, self._unblock]
         if not self._left:
             self._left = True

@@ -25,10 +25,10 @@ from eventlet import event, hubs
 from apid import channel, log, scoreboard
 from apid.errors import ApidError, ExitCode
 from apid.flight import in_words
-from apid.http import access_log
-from apid.http.engine import Engine
 from apid.loggers import logger
 from apid.posix import processes, signals
+from apid.server import access_log
+from apid.server.server import Engine
 from apid.worker import ending
 from apid.worker.offload import offload
 from apid.worker.shield import LOOK, TIMERS, Shield

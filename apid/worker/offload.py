@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from eventlet import tpool
 
-from apid.http import forked
+from apid.server import forked
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -70,7 +70,7 @@ def test_the_parent_holds_no_eventlet_paste_webob_or_routes():
     )
     assert {"apid.cli", "apid.parent"} <= modules
     # a worker's first module is imported before the fork: what is installed may be moved away afterwards
-    assert below(modules, ENGINE | {"apid.worker", "apid.http", "apid.wsgi", "apid.api"}) == {
+    assert below(modules, ENGINE | {"apid.worker", "apid.server", "apid.wsgi", "apid.api"}) == {
         "apid.worker",
         "apid.worker.boot",
     }
@@ -97,9 +97,9 @@ def test_the_toolkit_and_the_default_api_never_meet_the_daemon(tower):
 
 
 def test_the_daemon_never_meets_the_toolkit():
-    modules = loaded_by(*sorted(DAEMON - {"apid.http", "apid.worker"}))
+    modules = loaded_by(*sorted(DAEMON - {"apid.server", "apid.worker"}))
     assert below(modules, {"apid.wsgi", "apid.api"}) == set()
-    modules = loaded_by("apid.http", "apid.worker")
+    modules = loaded_by("apid.server", "apid.worker")
     assert below(modules, {"apid.wsgi", "apid.api"}) == set()
 
 

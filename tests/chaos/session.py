@@ -141,5 +141,5 @@ class Session:
         """The end of the last log."""
         path = self.world.logs[-1] if self.world.logs else None
         text = path.read_text(encoding="utf-8", errors="replace") if path and path.exists() else ""
-        lines = [line for line in text.splitlines() if " apid.http." not in line]  # of single requests
+        lines = [line for line in text.splitlines() if " apid.server." not in line]  # of single requests
         return "\n".join(lines[-50:])

@@ -12,15 +12,15 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["apid.http"]):
-    from apid.http import proxy
-    from apid.http.refusal import Refusal
+with atheris.instrument_imports(include=["apid.server"]):
+    from apid.server.protocol import proxy_protocol
+    from apid.server.protocol.error_response import Refusal
 
 
 def outcome(octets: bytes) -> object:
     """What reading gives: a header, None or the status of a refusal."""
     try:
-        return proxy.read(octets)
+        return proxy_protocol.read(octets)
     except Refusal as refusal:
         return refusal.status
 
@@ -29,7 +29,7 @@ def one_input(data: bytes) -> None:
     """The input is what a connection begins with."""
     octets = data[:600]
     whole = outcome(octets)
-    assert whole is None or whole == 400 or isinstance(whole, proxy.Proxied)
+    assert whole is None or whole == 400 or isinstance(whole, proxy_protocol.Proxied)
     for end in range(len(octets) + 1):
         part = outcome(octets[:end])
         if part is not None:
@@ -37,7 +37,7 @@ def one_input(data: bytes) -> None:
             break
     else:
         assert whole is None
-    if isinstance(whole, proxy.Proxied):
+    if isinstance(whole, proxy_protocol.Proxied):
         assert 8 <= whole.size <= len(octets)
         for end in filter(None, (whole.source, whole.destination)):
             ipaddress.ip_address(end[0])

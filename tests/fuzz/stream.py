@@ -14,9 +14,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["apid.http"]):
-    from apid.http.head import Limits, Reader
-    from apid.http.refusal import Refusal
+with atheris.instrument_imports(include=["apid.server"]):
+    from apid.server.protocol.error_response import Refusal
+    from apid.server.protocol.request_head import Limits, Reader
     from tests.support import reading
 
 STATUSES = {400, 413, 414, 417, 431, 501, 505}

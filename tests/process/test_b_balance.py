@@ -155,13 +155,13 @@ def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(tmp_path):
     taker = tmp_path / "taker"
 
     def first_takes_and_second_leaves():
-        from apid.http import listener
+        from apid.server import acceptor
 
         try:
             with open(taker, "x") as file:
                 file.write(str(os.getpid()))
         except FileExistsError:
-            listener.STEPS, listener.BURST = (30.0,), 1e9
+            acceptor.STEPS, acceptor.BURST = (30.0,), 1e9
 
     with (
         serving(framing.pid, workers=2, prepare=first_takes_and_second_leaves) as engine,

@@ -273,7 +273,7 @@ def test_h11_the_virtualenv_is_moved_away_or_half_there(daemon, tmp_path):
     assert not one.ask("upgrade")["ok"]
     serves(one, workers, address)
     (tmp_path / "away").rename(site)
-    for part in ("eventlet", "greenlet", "paste", "setproctitle", "oslo_config", "apid.egg-info", "apid/http"):
+    for part in ("eventlet", "greenlet", "paste", "setproctitle", "oslo_config", "apid.egg-info", "apid/server"):
         if not (site / part).exists():
             continue
         (site / part).rename(tmp_path / "part")

@@ -28,7 +28,7 @@ def test_what_the_daemon_reports_reaches_its_log(daemon, tmp_path, workers, file
 
     one.launch()
     wait_until(lambda: "ready: " in log(), "the daemon is ready", 30)
-    one.allow("this request failed", "ERROR apid.http")
+    one.allow("this request failed", "ERROR apid.server")
     assert get(address, "/raise").status == 500
     assert "ValueError: this request failed" in log()
     assert get(address, "/").status == 200

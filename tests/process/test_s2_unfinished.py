@@ -17,7 +17,7 @@ LONG = b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 9000
 
 
 def few():
-    from apid.http import unfinished
+    from apid.server import unfinished
 
     unfinished.MOST = MOST
 

@@ -99,9 +99,9 @@ class Engines:
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())
         os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # halves the time of its import; no test resolves a name
-        from apid.http import hub
+        from apid.server.engines.eventlet import loop
 
-        hub.install(row)
+        loop.install(row)
         import eventlet
         from eventlet import greenio, patcher
 
@@ -111,7 +111,7 @@ class Engines:
         eventlet.monkey_patch()
         if self._prepare is not None:
             self._prepare()
-        from apid.http.engine import Engine
+        from apid.server.server import Engine
 
         engine = Engine(self._settings, row, environ={}, multiprocess=True)
         engine.serve("main", self.sock, self._app, self._tls)

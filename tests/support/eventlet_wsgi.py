@@ -15,9 +15,10 @@ import eventlet.hubs  # noqa: E402 - after the lines above, which they depend on
 import eventlet.wsgi  # noqa: E402 - after the lines above, which they depend on
 
 from apid.conf.settings import Http  # noqa: E402 - after the lines above, which they depend on
-from apid.http import access_log, hub  # noqa: E402 - after the lines above, which they depend on
-from apid.http.engine import Engine  # noqa: E402 - after the lines above, which they depend on
 from apid.scoreboard import Scoreboard  # noqa: E402 - after the lines above, which they depend on
+from apid.server import access_log  # noqa: E402 - after the lines above, which they depend on
+from apid.server.engines.eventlet import loop  # noqa: E402 - after the lines above, which they depend on
+from apid.server.server import Engine  # noqa: E402 - after the lines above, which they depend on
 
 BOARD = Scoreboard.create()
 STOCK = eventlet.wsgi.server
@@ -93,15 +94,15 @@ def server(
         root.removeHandler(handler)
 
 
-from apid.http import head as _head  # noqa: E402 - after the lines above, which they depend on
+from apid.server.protocol import request_head as _head  # noqa: E402 - after the lines above, which they depend on
 
 _head.Reader._check_host = lambda *_: None  # type: ignore[method-assign]  # most of the tests send no Host: that is one difference, counted once
-eventlet.hubs.use_hub(hub.Hub)
-hub.install(None)
+eventlet.hubs.use_hub(loop.Hub)
+loop.install(None)
 eventlet.wsgi.server = server
 # the engine itself runs the one that it was made for
-sys.modules["apid.http.engine"].eventlet = dataclasses.make_dataclass("E", [])  # type: ignore[attr-defined]  # put there for the time of these tests
-_engine_eventlet: Any = sys.modules["apid.http.engine"].eventlet  # type: ignore[attr-defined]  # put there for the time of these tests
+sys.modules["apid.server.server"].eventlet = dataclasses.make_dataclass("E", [])  # type: ignore[attr-defined]  # put there for the time of these tests
+_engine_eventlet: Any = sys.modules["apid.server.server"].eventlet  # type: ignore[attr-defined]  # put there for the time of these tests
 _engine_eventlet.spawn = staticmethod(eventlet.spawn)
 _engine_eventlet.sleep = staticmethod(eventlet.sleep)
 _engine_eventlet.wsgi = type("W", (), {"server": staticmethod(STOCK)})

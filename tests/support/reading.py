@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from apid.http.body import ChunkDecoder
-from apid.http.head import Head, Limits, Reader
-from apid.http.refusal import Refusal
-from apid.http.repeats import RepeatingReader
+from apid.server.protocol.chunked import ChunkDecoder
+from apid.server.protocol.error_response import Refusal
+from apid.server.protocol.head_cache import RepeatingReader
+from apid.server.protocol.request_head import Head, Limits, Reader
 
 TEMPLATE: dict[str, Any] = {"wsgi.version": (1, 0), "SERVER_NAME": "localhost", "SERVER_PORT": "80"}
 

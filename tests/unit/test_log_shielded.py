@@ -62,7 +62,7 @@ import json, logging, logging.config, os, sys
 from apid import log
 from apid.conf.settings import Log
 from apid.loggers import logger
-LOG = logger("apid.http.exchange")
+LOG = logger("apid.server.request_handler")
 for name, kind in json.loads(sys.argv[1]).items():
     pid = os.fork()
     if pid == 0:
@@ -141,7 +141,7 @@ from apid import log
 from apid.conf.settings import Log
 from apid.loggers import logger
 log.setup(Log(log_config_append={str(config)!r}, log_config=open({str(config)!r}).read()), identity="pid=1")
-logger("apid.http.service").info("refused %s", "/\\r\\nforged \\x1b[31m")
+logger("apid.server.context").info("refused %s", "/\\r\\nforged \\x1b[31m")
 """
     run(code)
     assert path.read_text() == "refused /\\r\\nforged \\x1b[31m\n"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from apid.api.controllers.animals import _tags
-from apid.http import framing
+from apid.server.protocol import framing
 from apid.wsgi import catalogue, faults, mediatypes
 from apid.wsgi.mapper import APIMapper
 from apid.wsgi.microversions import Microversions

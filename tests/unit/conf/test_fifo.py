@@ -40,7 +40,7 @@ def test_a_device_that_never_ends_is_refused():
 
 @pytest.mark.parametrize("option", ["cert_file", "key_file", "ca_file", "crl_file"])
 def test_the_parent_opens_no_file_of_tls(fifo, option, tmp_path):
-    """A worker does, after it has dropped its privileges: tests/unit/http/test_tls_context.py."""
+    """A worker does, after it has dropped its privileges: tests/unit/server/test_tls_context.py."""
     values = {"cert_file": "/dev/null", "ca_file": "/dev/null", option: fifo}
     path = tmp_path / "apid.conf"
     path.write_text("[ssl]\n" + "".join(f"{name} = {value}\n" for name, value in values.items()))

@@ -7,7 +7,7 @@ import pytest
 from apid import conf
 from apid.conf.http import ACCESS_LOG_NUMBERS, ACCESS_LOG_TEXTS
 from apid.errors import ConfigError
-from apid.http.access_log import DEFAULT, FIELDS
+from apid.server.access_log import DEFAULT, FIELDS
 
 BIND = "must be host:port, [IPv6 address]:port, unix:/path or fd:name"
 SECONDS = "must be a number of seconds, 0 or more"

@@ -7,7 +7,7 @@ import sys
 
 BEGIN = """
 import logging, os, sys, time
-from apid.http import hub
+from apid.server import hub
 hub.install(None)
 import eventlet
 from eventlet import hubs, patcher, tpool

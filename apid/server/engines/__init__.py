@@ -1,0 +1,1 @@
+"""What runs requests: an event loop and an executor, behind one interface."""

@@ -1,0 +1,1 @@
+"""Green threads: eventlet's hub and eventlet.wsgi.server."""

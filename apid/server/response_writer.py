@@ -1,0 +1,313 @@
+"""An answer on its way to the client: the framing of what an application returns, and how late each thing is decided.
+
+The one rule behind it: what leaves here is one complete response, or the connection ends in a way that the client can tell from
+a complete one (promise S3). How a head is written is response_head.py's, how octets travel stream.py's, what a request is and how
+it ends request_handler.py's, which builds on this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import eventlet.wsgi
+
+from apid.loggers import logger
+from apid.server.file_wrapper import FileWrapper
+from apid.server.protocol.response_head import LAST_CHUNK, ResponseHead, chunk
+
+if TYPE_CHECKING:
+    from apid.server.connection import Connection
+    from apid.server.wsgi_input import Input
+
+LOG = logger(__name__)
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+TOGETHER = 65536
+"""Octets up to which pieces are joined to be sent at once; copying more costs more than a system call."""
+
+BODYLESS = frozenset({204, 304})
+"""Statuses of answers without content (RFC 9112 §6.3)."""
+
+DISCARD = 262144
+"""Octets of content that the application did not want that are read to keep the connection."""
+
+_SMALL = 4096
+_lengths: dict[int, bytes] = {}
+
+
+def _length_field(length: int) -> bytes:
+    """Write Content-Length, and keep those of small answers: there are few, and formatting costs as much as a header."""
+    field = b"Content-Length: %d\r\n" % length
+    if length < _SMALL:
+        _lengths[length] = field
+    return field
+
+
+class Delivery:
+    """One answer.
+
+    Attributes:
+        code: the status sent, or 0.
+        sent: octets sent, head and framing included.
+        close: whether the connection ends with it.
+        outcome: `complete`, or what kept it from being so, in the access log's words.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_head",
+        "_input",
+        "_left",
+        "_on_wire",
+        "_silent",
+        "close",
+        "code",
+        "conn",
+        "environ",
+        "outcome",
+        "request",
+        "sent",
+    )
+
+    _input: Input
+    _silent: bool
+
+    def __init__(self, conn: Connection) -> None:
+        assert conn.head is not None  # noqa: S101 -- the pool runs a connection only with one; told to mypy
+        self.conn = conn
+        self.request = conn.head
+        self.environ = conn.head.environ
+        self._head: ResponseHead | None = None
+        self._on_wire = False  # the head has been sent
+        self._chunked = False
+        self._left: int | None = None  # of a declared Content-Length
+        self.close = False
+        self.code = 0
+        self.sent = 0
+        self.outcome = "complete"
+
+    @property
+    def request_id(self) -> str:
+        """`req-…`."""
+        raise NotImplementedError
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's start_response.
+
+        Raises:
+            ResponseError: status or headers must not go on the wire.
+            AssertionError: called a second time without exc_info.
+        """
+        if exc_info is not None:
+            try:
+                if self._on_wire:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # no circle through the traceback
+        elif self._head is not None:
+            raise AssertionError("start_response was called a second time without exc_info")
+        self._head = ResponseHead(status, headers)
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Send what it is given before it returns (PEP 3333)."""
+        self._emit(data)
+
+    def _deliver_list(self, result: list[bytes]) -> None:
+        """A complete answer: its length is known, and one send is enough for a small one."""
+        body = result[0] if len(result) == 1 else b"".join(map(_octets, result))
+        if type(body) is not bytes:
+            body = _octets(body)
+        head = self._head
+        assert head is not None  # noqa: S101 -- the caller's condition, told to mypy
+        bodyless = self.request.method == "HEAD" or head.code in BODYLESS
+        if head.length is None:
+            # What a HEAD leaves out is not always nothing: then nothing is said of its length (RFC 9110 §8.6).
+            if body or not bodyless:
+                head.length = len(body)
+        elif head.length != len(body) and not bodyless:
+            self._deliver(result)
+            return
+        data = self._open()
+        self._left = None
+        if bodyless:
+            self._send(data)
+        elif len(body) <= TOGETHER:
+            data += body
+            self.conn.send(data)
+            self.sent = len(data)
+        else:
+            self._send(data)
+            self._send(body)
+
+    def _deliver(self, result: Iterable[bytes]) -> None:
+        """Anything else: piece by piece, each sent as it comes."""
+        if type(result) is FileWrapper and self._head is not None:
+            if not self._on_wire:
+                self._sendfile(result)
+            length = self._left if self._on_wire else self._head.length
+            result = result if length is None else result.pieces(length)
+        self._stream(result)
+        if self._head is None:
+            if self.conn.taken or getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False):
+                eventlet.wsgi.WSGI_LOCAL.already_handled = False
+                self.code = 101
+                self.close = True
+                return
+            raise AssertionError("the application returned without start_response")
+        if not self._on_wire:
+            if self._head.length is None and not self._is_bodyless():
+                self._head.length = 0
+            self._send(self._open())
+        self._finish()
+
+    def _stream(self, pieces: Iterable[bytes]) -> None:
+        minimum = -1
+        held = bytearray()
+        for piece in pieces:
+            data = piece if type(piece) is bytes else _octets(piece)
+            if not data:
+                self.conn.passed()
+                continue
+            if minimum < 0:  # an application may set it up to its first piece
+                minimum = self.environ.get("eventlet.minimum_write_chunk_size", 0)
+            if held or len(data) < minimum:
+                held += data
+                if len(held) < minimum:
+                    self.conn.passed()
+                    continue
+                data = bytes(held)
+                held.clear()
+            self._emit(data)
+            if self._silent:
+                break
+        if held:
+            self._emit(bytes(held))
+
+    def _emit(self, data: bytes) -> None:
+        if type(data) is not bytes:
+            data = _octets(data)
+        prefix = b""
+        if not self._on_wire:
+            if self._head is None:
+                raise AssertionError("the application sent octets before start_response")
+            prefix = self._open()
+        if self._silent or not data:
+            if prefix:
+                self._send(prefix)
+            else:
+                self.conn.passed()
+            return
+        if self._left is not None:
+            if len(data) > self._left:
+                LOG.error("%s: the application sent more than its Content-Length; the rest is dropped", self.request_id)
+                data = data[: self._left]
+                self.close = self._silent = True
+            self._left -= len(data)
+        elif self._chunked:
+            data = chunk(data)
+        if not data and not prefix:
+            return
+        if prefix and len(data) > TOGETHER:
+            self._send(prefix)
+            prefix = b""
+        self._send(prefix + data if prefix else data)
+
+    def _finish(self) -> None:
+        if self._silent:
+            return
+        if self._chunked:
+            self._send(LAST_CHUNK)
+        if self._left:
+            LOG.error("%s: the application sent %d octets less than its Content-Length", self.request_id, self._left)
+            self.outcome = "failed"
+            self._abort()
+
+    def _is_bodyless(self) -> bool:
+        """RFC 9112 §6.3: no content whatever the fields say."""
+        return self.request.method == "HEAD" or (self._head is not None and self._head.code in BODYLESS)
+
+    def _open(self) -> bytes:
+        """Decide on framing and keep-alive, as late as possible, and write the head."""
+        head = self._head
+        request = self.request
+        conn = self.conn
+        service = conn.service
+        assert head is not None  # noqa: S101 -- the callers' condition, told to mypy
+        close = self.close or head.close or not request.keep_alive or service.shared.closing
+        given = self._input
+        if not given.complete:
+            if given.failure is not None:
+                close = True
+                if head.code >= 500:
+                    raise given.failure  # it was caught, and taken for a fault of the application's: it is the client's
+            given.answered = True
+            close = close or given.should_send_hundred_continue or given.left > DISCARD
+        self._on_wire = True
+        self._silent = self._is_bodyless()
+        self.code = head.code
+        data = head.data
+        if not head.dated:
+            data += service.shared.date.field
+        if head.length is not None:
+            if head.code != 204:  # RFC 9110 §8.6
+                data += _lengths.get(head.length) or _length_field(head.length)
+            self._left = head.length
+        elif not self._silent:
+            if request.minor == 1:
+                self._chunked = True
+                data += b"Transfer-Encoding: chunked\r\n"
+            else:
+                close = True
+        if close:
+            self.close = True
+            return data + b"Connection: close\r\n\r\n"
+        if request.minor == 0:
+            return data + b"Connection: keep-alive\r\n\r\n"
+        return data + b"\r\n"
+
+    def _send(self, data: bytes) -> None:
+        self.conn.send(data)
+        self.sent += len(data)
+        self.conn.moved()
+
+    def _sendfile(self, wrapper: FileWrapper) -> None:
+        """Send of a file what goes without reading it; the rest, if there is any, is read like any iterable."""
+        span = None if self.conn.secure else wrapper.span()
+        head = self._head
+        if span is None or head is None:
+            return
+        fd, offset, size = span
+        if head.length is None:
+            head.length = size
+        self._send(self._open())
+        if not self._silent:
+            self._left = head.length
+            while sent := self.conn.sendfile(fd, offset, self._left):
+                offset += sent
+                self.sent += sent
+                self._left -= sent
+                self.conn.moved()
+            wrapper.filelike.seek(offset)
+
+    def _abort(self) -> None:
+        """End an answer that has begun and is not complete."""
+        self.close = True
+        if self._chunked or self._left is not None or self._silent:
+            self.conn.end()
+        else:
+            self.conn.abort()
+
+
+def _octets(data: object) -> bytes:
+    """Take what is nearly bytes, as eventlet does; anything else is the application's error."""
+    if isinstance(data, str):
+        return data.encode("ascii")
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"the application's iterable gave {type(data).__name__} instead of bytes")
