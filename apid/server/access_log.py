@@ -16,18 +16,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from apid.conf.settings import Http
 from apid.errors import ConfigError
 from apid.loggers import logger
 from apid.posix.appender import Appender
 from apid.server.protocol.response_head import MONTHS
-
-if TYPE_CHECKING:
-    from apid.server.connection import Connection
-    from apid.server.protocol.error_response import Refusal
-    from apid.server.request_handler import Exchange
 
 LOG = logger(__name__)
 
@@ -63,6 +58,45 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+class Entry(Protocol):
+    """A request that is over.
+
+    Attributes:
+        environ: the application's by now.
+        code: the status sent, or 0. sent, received: octets. wall_us: microseconds that it took.
+        outcome: `complete`, or what kept the answer from being so.
+        listener: name.
+    """
+
+    environ: Any
+    wall_us: int
+    outcome: str
+
+    @property
+    def code(self) -> int:
+        """The status."""
+
+    @property
+    def sent(self) -> int:
+        """Octets sent."""
+
+    @property
+    def request(self) -> Any:
+        """Its head: `line` and `method`."""
+
+    @property
+    def received(self) -> int:
+        """Octets received."""
+
+    @property
+    def request_id(self) -> str:
+        """`req-…`."""
+
+    @property
+    def listener(self) -> str:
+        """Name of the listener."""
+
+
 class _Clock:
     """The date_time field, made once a second."""
 
@@ -70,7 +104,7 @@ class _Clock:
         self._second = 0
         self._text = ""
 
-    def now(self, _: Exchange) -> str:
+    def now(self, _: Entry) -> str:
         second = int(time.time())
         if second != self._second:
             self._second = second
@@ -80,7 +114,7 @@ class _Clock:
         return self._text
 
 
-def _environ(key: str, absent: str = "-") -> Callable[[Exchange], str]:
+def _environ(key: str, absent: str = "-") -> Callable[[Entry], str]:
     """Read from the environ what is still there: it is the application's by now, which may have put anything in it."""
     return lambda exchange: escape(str(exchange.environ.get(key) or absent))
 
@@ -88,7 +122,7 @@ def _environ(key: str, absent: str = "-") -> Callable[[Exchange], str]:
 _client = _environ("REMOTE_ADDR", "unix")
 
 
-def _headers(exchange: Exchange) -> str:
+def _headers(exchange: Entry) -> str:
     forwarded = str(exchange.environ.get("HTTP_X_FORWARDED_FOR", "")).replace(" ", "")
     client = _client(exchange)
     return f"{escape(forwarded)},{client}" if forwarded else client
@@ -117,7 +151,7 @@ FIELDS: dict[str, Callable[[Any], object]] = {
     "trace_id": _environ("apid.trace_id"),
     "user": _environ("HTTP_X_USER_ID"),
     "project": _environ("HTTP_X_PROJECT_ID"),
-    "listener": lambda x: x.conn.service.name,
+    "listener": lambda x: x.listener,
     "pid": lambda _: os.getpid(),
 }
 """Names for access_log_format. `user` and `project` are what keystonemiddleware (or noauth) put into the environ, not what a
@@ -198,10 +232,10 @@ def _opening(settings: Http) -> Iterator[None]:
         raise ConfigError(f"{where}: {reason}") from error
 
 
-class _Refused:
-    """A refusal in the shape that the fields read."""
+class Refused:
+    """A refusal in the shape of an entry."""
 
-    class request:  # noqa: N801 -- stands where an Exchange has its head
+    class request:  # noqa: N801 -- stands where an entry has its head
         line = b"-"
         method = "-"
 
@@ -209,14 +243,14 @@ class _Refused:
     received = 0
     outcome = "refused"
 
-    def __init__(self, conn: Connection, refused: Refusal, request_id: str, sent: int) -> None:
-        self.conn = conn
-        self.code = refused.status
+    def __init__(self, address: tuple[str, str], listener: str, code: int, request_id: str, sent: int) -> None:
+        self.listener = listener
+        self.code = code
         self.sent = sent
         self.request_id = request_id
         self.environ = {
-            "REMOTE_ADDR": conn.address[0],
-            "REMOTE_PORT": conn.address[1],
+            "REMOTE_ADDR": address[0],
+            "REMOTE_PORT": address[1],
             "RAW_PATH_INFO": "-",
             "QUERY_STRING": "",
             "SERVER_PROTOCOL": "-",
@@ -255,17 +289,13 @@ class AccessLog:
         with _opening(settings):
             self._out = Appender(STDOUT if target == "-" else target, 0o644)
 
-    def request(self, exchange: Exchange | _Refused) -> None:
+    def request(self, exchange: Entry) -> None:
         """Note a request that is over."""
         try:
             line = self._format(exchange)
         except Exception as error:  # noqa: BLE001 -- such as %(host)d; or a str() of the application's that fails
             line = f"access_log_format: {error}"
         self.line(line)
-
-    def refused(self, conn: Connection, refused: Refusal, request_id: str, sent: int) -> None:
-        """Note what became no request."""
-        self.request(_Refused(conn, refused, request_id, sent))
 
     def line(self, line: str) -> None:
         """Note a line."""

@@ -1,9 +1,9 @@
-"""One connection's life: its phases and deadlines. Its octets are stream.py's, what is said over it request_handler.py's.
+"""One connection's life: its phases and deadlines. Its octets are stream.py's, its requests request_handler.py's.
 
-Theory of operation. Between requests a connection is an object in the hub's table and nothing more: no green thread, no timer,
-no listener object. The hub calls `ready` at an edge of epoll; `advance` then reads what there is, and once a head is complete
-the pool lends a green thread for the length of one request. In it, `receive` and `send` wait in the hub for the next edge.
-The phases and their order are in phase.py.
+Theory of operation. Between requests a connection is an object in the loop's table and nothing more: no thread, no timer, no
+listener object. The loop calls `ready` at an edge of epoll; `advance` then reads what there is, and once a head is complete the
+executor runs a task for the length of one request. Until that task is done, the connection is the task's: the loop only wakes
+it. The phases and their order are in phase.py.
 
 A drain (server.py) changes what IDLE and NEW are allowed: a short while, and then the end. LINGER is how a connection ends
 that the client may still be writing to: our side is closed first and what comes is read and thrown away for a moment, because
@@ -12,30 +12,33 @@ close(2) with unread octets would send a reset, which may destroy the answer on 
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apid import scoreboard
-from apid.server import unfinished
-from apid.server.engines.eventlet import loop
-from apid.server.interruptions import ClientSlow
+from apid.hosts import one_spelling
+from apid.server import preliminaries, tls_wire, unfinished
+from apid.server.context import Context
+from apid.server.engines.base import Outcome
 from apid.server.phase import Phase
-from apid.server.protocol import proxy_protocol, request_head
+from apid.server.protocol import request_head
 from apid.server.protocol.error_response import Refusal
 from apid.server.protocol.head_cache import RepeatingReader
-from apid.server.request_handler import Exchange
-from apid.server.stream import HALF_CLOSED, Transport, accepted
+from apid.server.request_handler import RequestHandler
+from apid.server.stream import Stream
 from apid.server.timer_wheel import NEVER
 
-if TYPE_CHECKING:
-    from apid.server.context import Environ, Service
-
-_EPOLLIN = 1
+_EPOLLIN = select.EPOLLIN
+_BROKEN = select.EPOLLHUP | select.EPOLLERR
+_ENDED = select.EPOLLRDHUP | _BROKEN
+_READABLE = select.EPOLLIN | _ENDED
+_WRITABLE = select.EPOLLOUT | _BROKEN
 _BYTES_IN = scoreboard.BYTES_IN
-_READABLE, _WRITABLE, _ENDED, _BROKEN = loop.READABLE, loop.WRITABLE, loop.ENDED, loop.BROKEN
 
 BLOCK = 16384
 """Octets asked for at once while a head is awaited."""
@@ -46,62 +49,101 @@ LINGER = 0.5
 GRACE = 0.8
 """Seconds without a request after which a drain closes a connection that was not told `Connection: close`."""
 
+HALF_CLOSED = 1.0
+"""Seconds for which a client that has ended its side may still be reading: one that has left looks the same (RFC 9112 §9.6)."""
+
 _HANDSHAKE, _PREFACE, _NEW, _HEAD, _IDLE, _ACTIVE, _LINGER, _CLOSED = Phase
 
 
-class Connection(Transport):
-    """A connection over a plain socket.
+class Connection:
+    """A connection that has been accepted.
 
     Attributes:
-        head: of the request that is being served; exchange: its answer in the making.
+        context: of its listener. accounts, loop: the worker's.
+        stream: its octets.
+        address: the client's host and port; both empty for a UNIX socket, UNKNOWN where a PROXY header does not tell them.
+        own: whether the connection is the proxy's own, by its PROXY header.
+        proxied: whether a PROXY header says that it is a client's.
+        handler: of the request that is being served, or waits for a slot.
         begun: part of a TLS handshake or PROXY header has come.
         lazy: the application has said (eventlet.set_idle) that a drain need not wait for this request.
         served: requests answered.
+        deadline, tick: for the timer wheel.
     """
 
-    __slots__ = ("_done", "begun", "exchange", "head", "lazy", "phase", "reader", "served")
+    __slots__ = (
+        "_done",
+        "accounts",
+        "address",
+        "begun",
+        "context",
+        "deadline",
+        "handler",
+        "lazy",
+        "loop",
+        "own",
+        "phase",
+        "proxied",
+        "reader",
+        "served",
+        "stream",
+        "tick",
+    )
 
-    def __init__(self, service: Service, sock: Any, address: tuple[str, str]) -> None:
-        super().__init__(service, sock, address)
-        self.head: request_head.Head | None = None
+    def __init__(self, context: Context, fd: int, peer: object) -> None:
+        """Make one of an accepted descriptor and its peer's address, as accept(2) gives it."""
+        self.context = context
+        self.accounts = context.accounts
+        self.loop = context.engine.loop
+        self.address = (one_spelling(peer[0]), str(peer[1])) if isinstance(peer, tuple) else ("", "")
+        # The C type alone: the class around it costs a dict a connection, and the properties that a patched one needs.
+        kind = _socket.socket if context.tls is None else tls_wire.Socket
+        sock = kind(context.family, socket.SOCK_STREAM, 0, fd)
+        sock.setblocking(False)
+        wire: Any = sock if context.tls is None else tls_wire.TlsWire(sock, context.tls)  # type: ignore[arg-type]  # as chosen above
+        self.stream = Stream(sock, wire, self, context.engine, context.socket_timeout)
         self.reader: RepeatingReader | None = None
-        self.exchange: Exchange | None = None
+        self.handler: RequestHandler | None = None
+        self.own = False
+        self.proxied = False
         self.begun = False
         self.lazy = False
-        self.phase: Phase = _PREFACE if service.proxied and service.trusted.trusts(address[0]) else _NEW
+        self.deadline = NEVER
+        self.tick = -1
         self.served = 0
         self._done: tuple[Callable[..., None], tuple[Any, ...]] | None = None
-        service.enter(self)
+        self.phase = _NEW if context.tls is None else _HANDSHAKE
+        if context.proxied and context.trusted.trusts(self.address[0]):
+            self.phase = _PREFACE
+        self.accounts.enter(self)
 
     def __repr__(self) -> str:
         """Peer, phase, and what is being asked."""
-        return (
-            f"<Connection {self.address[0]}:{self.address[1]} {self.phase.name} served={self.served} {self.head or ''}>"
-        )
+        peer = f"{self.address[0]}:{self.address[1]}"
+        return f"<Connection {peer} {self.phase.name} served={self.served} {self.handler or ''}>"
 
     def link(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function(self, *args)` at the end."""
         self._done = (function, args)
 
-    # In the hub's greenlet
-
     def begin(self) -> None:
         """Start; there may be octets already."""
         now = time.monotonic()
-        self.service.hub.deadlines.set(self, now + self.service.header_timeout)
-        if self.service.shared.draining:
+        self.loop.wheel.set(self, now + self.context.header_timeout)
+        if self.accounts.draining:
             self.drain(now)
-        self.service.hub.soon.append(self.advance)
+        self.loop.call_soon(self.advance)
 
     def ready(self, events: int) -> None:
-        """Edges have come; called by the hub."""
-        if events == _EPOLLIN and self.phase is _IDLE and not self.buffer:
+        """Edges have come; called by the loop."""
+        stream = self.stream
+        if events == _EPOLLIN and self.phase is _IDLE and not stream.buffer:
             # What nearly all edges are: the next request of a keep-alive connection.
-            self.readable = True
-            data = self._receive(BLOCK)
+            stream.readable = True
+            data = stream.read(BLOCK)
             if data:
-                self.service.cells[_BYTES_IN] += len(data)
-                self.buffer = data
+                self.accounts.cells[_BYTES_IN] += len(data)
+                stream.buffer = data
                 try:
                     if not self._parse():
                         self.advance()
@@ -109,42 +151,43 @@ class Connection(Transport):
                     self.refuse(refusal)
                 return
         if events & _ENDED:
-            self.gone_at = 0.0 if events & _BROKEN else min(self.gone_at, time.monotonic() + HALF_CLOSED)
-        if events & _WRITABLE and self.writewaiter is not None:
-            self.writewaiter.switch()
+            stream.gone_at = 0.0 if events & _BROKEN else min(stream.gone_at, time.monotonic() + HALF_CLOSED)
+        if events & _WRITABLE and stream.writer is not None:
+            stream.writer()
         if events & _READABLE:
-            self.readable = True
-            if self.readwaiter is not None:
-                self.readwaiter.switch()
+            stream.readable = True
+            if stream.reader is not None:
+                stream.reader()
             elif self.phase < _ACTIVE:
                 self.advance()
-            elif self.phase is _LINGER:
-                self._drink()
+            elif self.phase is _LINGER and stream.drink():
+                self.end()
 
     def advance(self) -> None:
         """Read until there is a head to serve or nothing left to read."""
         if self.phase >= _ACTIVE:
             return
+        stream = self.stream
         try:
             if self.phase < _NEW and not self._preliminaries():
                 self._park()
                 return
-            if self.buffer and self.phase is not _HEAD and self._parse():
+            if stream.buffer and self.phase is not _HEAD and self._parse():
                 return
-            while self.readable:
-                data = self._receive(BLOCK)
+            while stream.readable:
+                data = stream.read(BLOCK)
                 if data is None:
                     break
                 if not data:
                     self._end_of_input()
                     return
-                self.service.cells[_BYTES_IN] += len(data)
-                if self.buffer:
-                    if isinstance(self.buffer, bytes):
-                        self.buffer = bytearray(self.buffer)
-                    self.buffer += data
+                self.accounts.cells[_BYTES_IN] += len(data)
+                if stream.buffer:
+                    if isinstance(stream.buffer, bytes):
+                        stream.buffer = bytearray(stream.buffer)
+                    stream.buffer += data
                 else:
-                    self.buffer = data
+                    stream.buffer = data
                 if self._parse():
                     return
         except Refusal as refusal:
@@ -153,76 +196,55 @@ class Connection(Transport):
         self._park()
 
     def _preliminaries(self) -> bool:
-        """What comes before HTTP: here a PROXY header. Returns whether it is over.
-
-        It is looked at without being taken, so that what follows (TLS, if it is so) finds its first octet in the kernel.
-        """
-        seen = self._peek(16 + proxy_protocol.MAX_V2)
-        if seen is None:
-            return False
-        if not seen:
-            self.end()
-            return False
-        found = proxy_protocol.read(seen)
-        if found is None:
-            if self.gone_at != NEVER:
-                self.finish()  # the rest will not come; it reads what has come, so that closing sends no reset
+        """What comes before HTTP: a PROXY header, a TLS handshake. Returns whether it is over."""
+        if self.phase is _PREFACE:
+            if not preliminaries.preface(self):
                 return False
-            if not self.begun:
-                self._has_begun()
-            self.readable = False  # the next octet brings the next edge
-            return False
-        self.sock.recv(found.size)
-        self.own = found.own
-        self.proxied = not found.own
-        if self.proxied:
-            self.address = found.client
-        self._http_follows()
+            self.phase = _NEW if self.context.tls is None else _HANDSHAKE
+        if self.phase is _HANDSHAKE:
+            if not preliminaries.handshake(self):
+                return False
+            self.phase = _NEW
+        self.begun = False
+        if self.accounts.draining:
+            self.drain(time.monotonic())
         return True
 
-    def _http_follows(self) -> None:
-        """The preliminaries are over."""
-        self.begun = False
-        self.phase = _NEW
-        if self.service.shared.draining:
-            self.drain(time.monotonic())
-
-    def _has_begun(self) -> None:
+    def has_begun(self) -> None:
         """The first octets have come: header_timeout is for the whole head, handshake or PROXY header, whatever their pace."""
         self.begun = self.phase < _NEW
-        self.service.shared.unfinished.discard(self)  # of an earlier head
-        if self.phase is _IDLE or self.service.shared.draining:
-            self.service.hub.deadlines.set(self, time.monotonic() + self.service.header_timeout)
+        self.accounts.unfinished.discard(self)  # of an earlier head
+        if self.phase is _IDLE or self.accounts.draining:
+            self.loop.wheel.set(self, time.monotonic() + self.context.header_timeout)
 
     def _parse(self) -> bool:
         """Try to make a request of the buffer; True: it is being served, or waits for a slot."""
+        stream = self.stream
+        context = self.context
         reader = self.reader
         if reader is None:
-            reader = self.reader = RepeatingReader(self.service.limits)
-        found = reader.read(self.buffer, self.service.template)
+            reader = self.reader = RepeatingReader(context.limits)
+        found = reader.read(stream.buffer, context.template)
         if found is None:
             if self.phase is not _HEAD and reader.begun:
-                self._has_begun()
+                self.has_begun()
                 self.phase = _HEAD
-            if len(self.buffer) > unfinished.SMALL:
-                self.service.shared.unfinished.add(self)
+            if len(stream.buffer) > unfinished.SMALL:
+                self.accounts.unfinished.add(self)
             return False
-        if self.service.settings.eventlet_headers_raw:
-            lines = bytes(self.buffer[: found.size]).decode("latin-1").strip("\r\n").split("\r\n")[1:]
-            found.environ["headers_raw"] = tuple(
-                (name, value.strip(" \t")) for name, _, value in (x.partition(":") for x in lines)
-            )
-        self.head = found
-        self.buffer = b"" if len(self.buffer) == found.size else self.buffer[found.size :]
+        if context.headers_raw:
+            found.environ["headers_raw"] = request_head.raw_fields(bytes(stream.buffer[: found.size]))
+        stream.buffer = b"" if len(stream.buffer) == found.size else stream.buffer[found.size :]
         self.phase = _ACTIVE
         self.deadline = NEVER
-        self.service.pool.run(self)
+        self.handler = handler = RequestHandler(context, stream, found, self)
+        stream.executor.submit(handler)
         return True
 
     def _park(self) -> None:
         """Wait for the next edge."""
-        if not self._registered and self.phase is not _CLOSED:
-            self._register()
+        if self.phase is not _CLOSED:
+            self.stream.register()
 
     def _end_of_input(self) -> None:
         if self.phase is _HEAD:
@@ -230,46 +252,50 @@ class Connection(Transport):
         else:
             self.end()
 
+    def refusal(self, refusal: Refusal) -> bytes:
+        """Count and log a refusal, and return what to send."""
+        return self.accounts.refusal(refusal, self.address, self.context.name)
+
     def refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request and close; in the hub's greenlet, so it never waits."""
-        data = self.service.refusal(self, refusal)
+        """Answer what is no request and close."""
+        data = self.refusal(refusal)
         with contextlib.suppress(OSError):
-            self._transmit(data)  # a client that does not even take 300 octets has lost its right to them
+            self.stream.write(data)  # a client that does not even take 300 octets has lost its right to them
         self.finish()
 
     def expired(self) -> None:
         """The deadline is over; called by the hub."""
         phase = self.phase
-        waiter = self.readwaiter or self.writewaiter
+        stream = self.stream
         if phase is _ACTIVE:
-            if waiter is not None:
-                self.service.cells[scoreboard.TIMEOUTS] += 1
-                waiter.throw(
-                    ClientSlow(
-                        f"nothing from or to the client within {self.service.settings.client_socket_timeout:g} s"
-                    )
-                )
-            elif self.lazy and self.service.shared.draining:
+            if (wake := stream.reader or stream.writer) is not None:
+                if stream.until > time.monotonic():
+                    self.loop.wheel.set(self, stream.until)
+                    return
+                self.accounts.cells[scoreboard.TIMEOUTS] += 1
+                stream.expired = True
+                wake()
+            elif self.lazy and self.accounts.draining:
                 with contextlib.suppress(OSError):
-                    self.sock.shutdown(socket.SHUT_RDWR)
+                    stream.sock.shutdown(socket.SHUT_RDWR)
             else:
-                self.deadline = NEVER  # nobody waits for the client: the next wait gets its whole time
+                self.deadline = NEVER  # nobody waits for the client: the next wait sets its own
         elif phase is _HEAD:
-            self.service.cells[scoreboard.TIMEOUTS] += 1
+            self.accounts.cells[scoreboard.TIMEOUTS] += 1
             self.refuse(Refusal(408, "the head of the request did not come in time"))
         elif phase is _IDLE or phase is _NEW:
             # A request may have come this moment: it is served. One that comes later is never run.
-            self.readable = True
+            stream.readable = True
             served = self.served
             self.advance()
             if self.phase is _HEAD and self.deadline <= time.monotonic():
                 self.expired()  # the deadline was for the whole head
             elif self.phase is phase and self.served == served:
-                self.service.cells[scoreboard.TIMEOUTS] += phase is _NEW
+                self.accounts.cells[scoreboard.TIMEOUTS] += phase is _NEW
                 self.finish()
         elif phase < _NEW:
-            self.service.cells[scoreboard.TIMEOUTS] += 1
-            self.readable = (
+            self.accounts.cells[scoreboard.TIMEOUTS] += 1
+            stream.readable = (
                 True  # part of a PROXY header has been looked at and not taken: left there, it would be a reset
             )
             self.finish()
@@ -279,7 +305,7 @@ class Connection(Transport):
     def drain(self, now: float) -> None:
         """The service drains: whoever waits for nothing in particular may still do so for a moment."""
         if self.phase is _IDLE or (self.phase < _HEAD and not self.begun) or self.lazy:
-            self.service.hub.deadlines.set(self, min(self.deadline, now + GRACE))
+            self.loop.wheel.set(self, min(self.deadline, now + GRACE))
 
     @property
     def unfinished(self) -> bool:
@@ -288,113 +314,85 @@ class Connection(Transport):
 
     def give_up(self) -> None:
         """End it because there are too many like it."""
+        if self.phase is _HANDSHAKE:
+            self.accounts.cells[scoreboard.HANDSHAKE_FAILURES] += 1
+            self.end()
+            return
         self.refuse(Refusal(503, "more unfinished requests than this server holds"))
 
-    # In either greenlet
+    def completed(self, handler: RequestHandler, outcome: Outcome) -> None:
+        """A request is over."""
+        self.handler = None
+        if outcome is Outcome.KEEP_ALIVE:
+            self._idle((handler.started + handler.wall_us * 1000) / 1e9)
+        elif outcome is Outcome.LINGER:
+            self.finish()
+        elif outcome is Outcome.RESET:
+            self._reset()
+        else:
+            self.end()
 
-    def idle(self, now: float) -> None:
-        """A request is answered and another may come; called at the end of a request's green thread."""
-        self.head = None
+    def _idle(self, now: float) -> None:
+        """Another request may come."""
         self.phase = _IDLE
         self.served += 1
         self.lazy = False
-        service = self.service
-        deadlines = service.hub.deadlines
-        self.deadline = deadline = now + (GRACE if service.shared.draining else service.keepalive_timeout)
-        if not 0 <= self.tick <= deadline * deadlines.rate:
-            deadlines.set(self, deadline)
-        if self._writing:
-            self._writing = False
-            service.hub.watch_writing(self.sock.fileno(), on=False)
-        if self.buffer or self.readable:
-            service.hub.soon.append(self.advance)
-        elif not self._registered:
-            self._register()
+        wheel = self.loop.wheel
+        self.deadline = deadline = now + (GRACE if self.accounts.draining else self.context.keepalive_timeout)
+        if not 0 <= self.tick <= deadline * wheel.rate:
+            wheel.set(self, deadline)
+        stream = self.stream
+        if stream.writing:
+            stream.rest()
+        if stream.buffer or stream.readable:
+            self.loop.call_soon(self.advance)
+        elif not stream.registered:
+            stream.register()
 
     def finish(self) -> None:
         """End what we say, and let the client read it: the way to close after an answer."""
-        self.head = None
         if self.phase is _CLOSED:
             return
+        stream = self.stream
         try:
-            self._say_end()
+            stream.say_end()
         except OSError:
             self.end()
             return
         self.phase = _LINGER
-        self.buffer = b""
-        self.service.hub.deadlines.set(self, time.monotonic() + LINGER)
-        if not self._registered:
-            self._register()
-        if self.readable:
-            self._drink()
-
-    def _say_end(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def _drink(self) -> None:
-        """Read and forget until the client has ended, too; a megabyte is enough of that."""
-        for _ in range(16):
-            data = Transport._receive(self, 65536)  # noqa: SLF001 -- below TLS: nobody reads it
-            if data is None:
-                return
-            if not data:
-                break
-        self.end()
+        stream.buffer = b""
+        self.loop.wheel.set(self, time.monotonic() + LINGER)
+        stream.register()
+        if stream.readable and stream.drink():
+            self.end()
 
     def end(self) -> None:
         """Close at once."""
         if self.phase is _CLOSED:
             return
         self.phase = _CLOSED
-        self.gone_at = 0.0
-        self.head = None
-        self.buffer = b""
-        self.service.hub.deadlines.drop(self)
-        if self._registered:
-            self._registered = False
-            with contextlib.suppress(OSError):
-                self.service.hub.detach(self.sock.fileno())
-        with contextlib.suppress(OSError):
-            self.sock.close()
-        self.service.leave(self)
+        self.handler = None
+        self.loop.wheel.drop(self)
+        self.stream.close()
+        self.accounts.leave(self)
         if self._done is not None:
             function, args = self._done
             self._done = None
             function(self, *args)
 
-    def abort(self) -> None:
+    def _reset(self) -> None:
         """Close so that the client sees an error, not an end: for an answer without a length that is not complete."""
         with contextlib.suppress(OSError):
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self.stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.end()
-
-    # In a request's green thread
-
-    def serve(self) -> None:
-        """Answer the request whose head has been read; called by the pool."""
-        try:
-            Exchange(self).run()
-        except BaseException:
-            self.exchange = None
-            self.end()  # a bug of ours must not leave a connection behind that a drain would wait for
-            raise
 
     @property
     def closed(self) -> bool:
         """Whether it is over."""
         return self.phase is _CLOSED
 
-    def describe(self, environ: Environ) -> None:
-        """Add what only this kind of connection knows: of a plain one, nothing."""
-
     def set_idle(self) -> None:
         """`eventlet.set_idle`: from now on a drain need not wait for this request."""
         self.lazy = True
-        if self.service.shared.draining:
+        if self.accounts.draining:
             self.drain(time.monotonic())
-
-
-def plain(service: Service, fd: int, peer: object) -> Connection:
-    """Make a connection of an accepted descriptor; the address of a UNIX socket's peer is empty."""
-    return Connection(service, *accepted(service, fd, peer))

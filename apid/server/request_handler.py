@@ -1,213 +1,259 @@
-"""One request, from its head to the connection's next phase: the environ's last entries, the application's call, what it counts.
+"""One request, from its head to what becomes of its connection: the environ's last entries, the application's call, its errors.
 
-Runs in a green thread of the pool. How the answer is framed is response_writer.py's. Every error of an application is in the
-log with the request's id, and a client sees a fault without details (S6, S7).
+A task of the executor. How the answer is framed is response_writer.py's. Every error of an application is in the log with the
+request's id, and a client sees a fault without details (S6, S7).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
-import greenlet
-
-from apid import scoreboard
 from apid.loggers import logger
 from apid.server import forked
+from apid.server.context import Context
+from apid.server.engines.base import Outcome
 from apid.server.interruptions import ClientGone, ClientSlow, Cut, RequestTimeout
 from apid.server.protocol import error_response
+from apid.server.protocol.error_response import Refusal
+from apid.server.protocol.request_head import Head
 from apid.server.protocol.response_head import ResponseError
-from apid.server.response_writer import DISCARD, Delivery
-from apid.server.stream import TURN
-from apid.server.wsgi_input import ContentInput, Input
+from apid.server.response_writer import DISCARD, ResponseWriter
+from apid.server.stream import TURN, Stream
+from apid.server.wsgi_input import WsgiInput
 
 LOG = logger(__name__)
 
-# Looked up once: in a request's path each is worth a thirtieth of a microsecond.
-_REQUESTS, _BYTES_OUT, _LATENCY_SUM_US = scoreboard.REQUESTS, scoreboard.BYTES_OUT, scoreboard.LATENCY_SUM_US
 _monotonic_ns = time.monotonic_ns
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
-    (RequestTimeout, "timeout"), (Cut, "cut"), (ClientGone, "client_gone"), (ClientSlow, "client_slow"),
-    (error_response.Refusal, "refused"),
+    (RequestTimeout, "timeout"), (Cut, "cut"), (ClientGone, "client_gone"), (ClientSlow, "client_slow"), (Refusal, "refused"),
 )  # fmt: skip
-_TABLE = 4096
-_BUCKETS = [scoreboard.bucket(microseconds) for microseconds in range(_TABLE)]
-_STATUS_CELL = [scoreboard.STATUS_1XX - 1 + hundred for hundred in range(10)]
 
 
-class Exchange(Delivery):
+class Owner(Protocol):
+    """Whose request it is: a connection."""
+
+    address: tuple[str, str]
+    own: bool
+    proxied: bool
+
+    def completed(self, handler: RequestHandler, outcome: Outcome) -> None:
+        """It is over; called in the loop."""
+
+    def end(self) -> None:
+        """Close at once."""
+
+    def set_idle(self) -> None:
+        """`eventlet.set_idle`."""
+
+
+class RequestHandler:
     """One request and its answer.
 
     Attributes:
+        context: of the listener. stream: of the connection. request: its head. environ: the application's.
+        owner: the connection.
         number: the worker's running number of the request; request_id is made of it.
-        started: nanoseconds of the monotonic clock when it began.
+        started: nanoseconds of the monotonic clock when it began; 0 while it waits for a slot.
         deadline_from: when request_timeout began to run.
+        response: the answer. input: the content.
         wall_us: how long it took, once it is over.
+        refused: the status that we have answered in place of the application, or 0.
+        outcome: `complete`, or what kept the answer from being so, in the access log's words.
     """
 
-    __slots__ = ("deadline_from", "number", "started", "wall_us")
+    __slots__ = (
+        "_entry",
+        "context",
+        "deadline_from",
+        "environ",
+        "input",
+        "number",
+        "outcome",
+        "owner",
+        "refused",
+        "request",
+        "response",
+        "started",
+        "stream",
+        "wall_us",
+    )
+
+    response: ResponseWriter
+    input: WsgiInput
+
+    def __init__(self, context: Context, stream: Stream, request: Head, owner: Owner) -> None:
+        self.context = context
+        self.stream = stream
+        self.request = request
+        self.environ = request.environ
+        self.owner = owner
+        self.number = 0
+        self.started = self.deadline_from = 0
+        self.wall_us = 0
+        self.refused = 0
+        self.outcome = "complete"
 
     def __repr__(self) -> str:
         """The request line and its age."""
-        return f"<Exchange {self.request.line!r} {(time.monotonic_ns() - self.started) / 1e9:.1f} s>"
+        age = f"{(_monotonic_ns() - self.started) / 1e9:.1f} s" if self.started else "waiting for a slot"
+        return f"<RequestHandler {self.request.line!r} {age}>"
 
-    def run(self) -> None:
-        """Serve the request; whatever happens, the connection has gone to its next phase afterwards."""
-        conn = self.conn
-        service = conn.service
+    # In the loop
+
+    def begin(self) -> None:
+        """It has got a slot."""
+        context = self.context
         head = self.request
         environ = self.environ
-        shared = service.shared
-        environ["apid.request_id"] = shared.next_id()
-        self.number = number = shared.number
+        stream = self.stream
+        accounts = context.accounts
+        environ["apid.request_id"] = accounts.next_id()
+        self.number = number = accounts.number
         self.started = self.deadline_from = started = _monotonic_ns()
-        conn.turn = started + TURN
-        conn.exchange = self
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.address
-        environ["eventlet.set_idle"] = conn.set_idle
-        environ["apid.client_gone"] = conn.client_gone
-        environ["eventlet.posthooks"] = []
-        given: Input
+        stream.turn = started + TURN
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.owner.address
+        environ["apid.client_gone"] = stream.client_gone
         if head.content_length or head.chunked:
-            given = ContentInput(conn, head.content_length, chunked=head.chunked, expects=head.expect_continue)
+            self.input = given = WsgiInput.of(
+                stream, context.limits, head.content_length, chunked=head.chunked, expects=head.expect_continue
+            )
         else:
-            given = Input(conn)
-        self._input = environ["wsgi.input"] = environ["eventlet.input"] = given
-        entry = service.row.depart(head.line, number, started)
+            self.input = given = WsgiInput(stream)
+        environ["wsgi.input"] = given
+        self.response = ResponseWriter(context, stream, head, given, number)
+        if context.engine.decorate is not None:
+            context.engine.decorate(self)
+        self._entry = accounts.row.depart(head.line, number, started)
+
+    def done(self, outcome: Outcome) -> None:
+        """It is over."""
+        stream = self.stream
+        accounts = self.context.accounts
+        accounts.row.land(self._entry)
+        if self.refused:
+            accounts.row.refuse(self.refused)
+        for size in self.input.interim:
+            accounts.interim(size)
+        received, stream.received = stream.received, 0
+        accounts.answered(self, received)
+        self.owner.completed(self, outcome)
+
+    def failed(self) -> None:
+        """A bug of ours must not leave a connection behind that a drain would wait for."""
+        self.owner.end()
+
+    # In the task
+
+    def run(self) -> Outcome:
+        """Serve the request."""
+        engine = self.context.engine
+        response = self.response
         try:
-            self._answer()
+            if self.context.completes:
+                stream = self.stream
+                self.context.complete(self.environ, self.owner, stream.local, stream.wire if stream.secure else None)
+            response.deliver(self.context.app(self.environ, response.start_response))
         except BaseException as error:  # noqa: BLE001 -- SystemExit and GreenletExit of an application end its request only
-            if service.hub.abandoned:  # a process forked by the application
+            if engine.loop.abandoned:  # a process forked by the application
                 forked.leave(error)
             self._failed(error)
-        service.row.land(entry)
-        ended = _monotonic_ns()
-        self._count((ended - started) // 1000)
-        hooks = environ.get("eventlet.posthooks")  # looked up anew: applications may put a list of their own there
-        if hooks:
-            self._call_hooks(hooks)
-        if shared.access_log is not None:
-            shared.access_log.request(self)
-        conn.exchange = None
-        if not self.close and given.complete:
-            conn.idle(ended / 1e9)
-        else:
-            self._hand_back()
+        if response.failed:
+            self.outcome = "failed"
+        self.wall_us = (_monotonic_ns() - self.started) // 1000
+        if engine.finish is not None:
+            engine.finish(self)
+        if not response.close and self.input.complete:
+            return Outcome.KEEP_ALIVE
+        return self._hand_back()
 
-    @property
-    def received(self) -> int:
-        """Octets received of this request, as far as the application has read its content."""
-        return self.request.size + self._input.position
-
-    @property
-    def request_id(self) -> str:
-        """`req-…`, or what the application has put in its place, if that fits into a field and a log line."""
-        given = self.environ.get("apid.request_id")
-        if isinstance(given, str) and given and given.isascii() and given.isprintable():
-            return given
-        return f"{self.conn.service.shared.id_prefix}{self.number:012x}"
-
-    def _answer(self) -> None:
-        service = self.conn.service
-        if service.complete is not None:
-            service.complete(self.conn, self.environ)
-        result = service.app(self.environ, self.start_response)
-        if type(result) is list and self._head is not None and not self._on_wire:
-            self._deliver_list(result)
-            return
-        try:
-            self._deliver(result)
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
+    def _hand_back(self) -> Outcome:
+        """Get rid of content that the application has not read, where there is little; or end the connection."""
+        response = self.response
+        if response.ending is not None:
+            return response.ending
+        whole = self.input.complete
+        if not response.close and self.input.discard(DISCARD):
+            return Outcome.KEEP_ALIVE
+        if self.stream.taken:
+            return Outcome.DETACHED
+        if whole and not self.request.keep_alive and not self.stream.buffer:
+            return Outcome.CLOSE  # the client said that nothing follows: no need to wait for it
+        return Outcome.LINGER
 
     def _failed(self, error: BaseException) -> None:
         """The application, or the client, has not let the answer become complete."""
-        self.close = True
-        causes = error, self._input.failure
+        response = self.response
+        response.close = True
+        causes = error, self.input.failure
         self.outcome = next((word for kind, word in _OUTCOMES for cause in causes if isinstance(cause, kind)), "failed")
         answer = self._explain(error)
-        if self._on_wire or self.conn.taken or answer is None:
-            if self._on_wire:
-                self._abort()
+        if response.begun:
+            response.abort()
+        elif self.stream.taken or answer is None:
+            response.ending = Outcome.CLOSE
+        else:
+            date = self.context.accounts.date.field[6:-2]
+            try:
+                response.explain(error_response.response(answer, self.request_id, date), answer.status)
+            except OSError:
+                response.ending = Outcome.CLOSE
             else:
-                self.conn.end()
-            return
-        data = error_response.response(answer, self.request_id, self.conn.service.shared.date.field[6:-2])
-        if self.request.method == "HEAD":
-            data = data[: data.index(b"\r\n\r\n") + 4]
-        try:
-            self._send(data)
-        except OSError:
-            self.conn.end()
-            return
-        self.code = answer.status
-        self.conn.service.row.refuse(answer.status)
+                self.refused = answer.status
 
-    def _explain(self, error: BaseException) -> error_response.Refusal | None:
+    def _explain(self, error: BaseException) -> Refusal | None:
         """Log what happened, once; return what to say to the client, None where there is nobody to say it to."""
         line = self.request.line.decode("latin-1")
-        failure = self._input.failure
+        failure = self.input.failure
         if isinstance(error, RequestTimeout):
-            age = (time.monotonic_ns() - self.started) / 1e9
-            begun = "; the answer had begun, and is broken off" if self._on_wire else ""
+            age = (_monotonic_ns() - self.started) / 1e9
+            begun = "; the answer had begun, and is broken off" if self.response.begun else ""
             LOG.warning("%s: %s ended by request_timeout after %.1f s%s", self.request_id, line, age, begun)
-            return error_response.Refusal(503, "the request took too long")
+            return Refusal(503, "the request took too long")
         if isinstance(error, Cut):
             return None
         if isinstance(error, ClientGone) or isinstance(failure, ClientGone):
             LOG.info("%s: %s: the client has left", self.request_id, line)
             # It may have ended only its own side.
-            return error_response.Refusal(400, "the request ended before its content was complete") if failure else None
+            return Refusal(400, "the request ended before its content was complete") if failure else None
         if isinstance(error, ClientSlow) or isinstance(failure, ClientSlow):
             LOG.info("%s: %s: %s", self.request_id, line, failure or error)
-            return (
-                error_response.Refusal(408, "the content of the request did not come in time")
-                if failure is not None
-                else None
-            )
-        broken = error if isinstance(error, error_response.Refusal) else failure
-        if isinstance(broken, error_response.Refusal):
+            return Refusal(408, "the content of the request did not come in time") if failure is not None else None
+        broken = error if isinstance(error, Refusal) else failure
+        if isinstance(broken, Refusal):
             LOG.info("%s: %s: refused: %s", self.request_id, line, broken)
             return broken
-        if isinstance(error, greenlet.GreenletExit):
-            LOG.error("%s: %s: the application killed its own green thread", self.request_id, line)
+        if (text := self.context.engine.killed(error)) is not None:
+            LOG.error("%s: %s: %s", self.request_id, line, text)
         elif isinstance(error, ResponseError):
             LOG.error("%s: %s: the application gave %s", self.request_id, line, error, exc_info=error)
         else:
             LOG.error("%s: %s failed", self.request_id, line, exc_info=error)
-        return error_response.Refusal(500, "the server has failed to answer; its log tells why under the request id")
+        return Refusal(500, "the server has failed to answer; its log tells why under the request id")
 
-    def _call_hooks(self, hooks: list[tuple[Callable[..., object], Any, Any]]) -> None:
-        for entry in hooks:
-            try:
-                hook, args, kwargs = entry
-                hook(self.environ, *args, **kwargs)
-            except BaseException:
-                LOG.exception("%s: a posthook failed", self.request_id)
+    # What the access log reads
 
-    def _count(self, microseconds: int) -> None:
-        self.wall_us = microseconds
-        service = self.conn.service
-        cells = service.cells
-        cells[_REQUESTS] += 1
-        cells[_BYTES_OUT] += self.sent
-        cells[_LATENCY_SUM_US] += microseconds
-        if self.code:
-            cells[_STATUS_CELL[self.code // 100]] += 1
-        service.histogram[_BUCKETS[microseconds] if microseconds < _TABLE else scoreboard.bucket(microseconds)] += 1
+    @property
+    def request_id(self) -> str:
+        """`req-…`, or what the application has put in its place."""
+        return self.response.request_id
 
-    def _hand_back(self) -> None:
-        """Let the connection go on where there is content to be got rid of, or end it."""
-        conn = self.conn
-        if conn.closed:
-            return
-        whole = self._input.complete
-        if not self.close and self._input.discard(DISCARD):
-            conn.idle(time.monotonic())
-        elif conn.taken or (whole and not self.request.keep_alive and not conn.buffer):
-            conn.end()  # the client said that nothing follows: no need to wait for it
-        else:
-            conn.finish()
+    @property
+    def code(self) -> int:
+        """The status sent, or 0."""
+        return self.response.code
+
+    @property
+    def sent(self) -> int:
+        """Octets sent."""
+        return self.response.sent
+
+    @property
+    def received(self) -> int:
+        """Octets received of this request, as far as the application has read its content."""
+        return self.request.size + self.input.position
+
+    @property
+    def listener(self) -> str:
+        """Name of the listener."""
+        return self.context.name

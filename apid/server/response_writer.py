@@ -2,24 +2,22 @@
 
 The one rule behind it: what leaves here is one complete response, or the connection ends in a way that the client can tell from
 a complete one (promise S3). How a head is written is response_head.py's, how octets travel stream.py's, what a request is and how
-it ends request_handler.py's, which builds on this.
+it ends request_handler.py's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING
-
-import eventlet.wsgi
 
 from apid.loggers import logger
+from apid.server.context import Context
+from apid.server.engines.base import Outcome
 from apid.server.file_wrapper import FileWrapper
+from apid.server.protocol.request_head import Head
 from apid.server.protocol.response_head import LAST_CHUNK, ResponseHead, chunk
-
-if TYPE_CHECKING:
-    from apid.server.connection import Connection
-    from apid.server.wsgi_input import Input
+from apid.server.stream import Stream
+from apid.server.wsgi_input import WsgiInput
 
 LOG = logger(__name__)
 
@@ -46,53 +44,65 @@ def _length_field(length: int) -> bytes:
     return field
 
 
-class Delivery:
+class ResponseWriter:
     """One answer.
 
     Attributes:
+        request: the head of what is answered. environ: the application's.
+        number: of the request.
         code: the status sent, or 0.
         sent: octets sent, head and framing included.
+        begun: the head has been sent.
         close: whether the connection ends with it.
-        outcome: `complete`, or what kept it from being so, in the access log's words.
+        ending: how it ends, where the answer could not become complete.
+        failed: the application has sent less than it had declared.
     """
 
     __slots__ = (
         "_chunked",
+        "_context",
         "_head",
         "_input",
         "_left",
-        "_on_wire",
         "_silent",
+        "_stream",
+        "begun",
         "close",
         "code",
-        "conn",
+        "ending",
         "environ",
-        "outcome",
+        "failed",
+        "number",
         "request",
         "sent",
     )
 
-    _input: Input
     _silent: bool
 
-    def __init__(self, conn: Connection) -> None:
-        assert conn.head is not None  # noqa: S101 -- the pool runs a connection only with one; told to mypy
-        self.conn = conn
-        self.request = conn.head
-        self.environ = conn.head.environ
+    def __init__(self, context: Context, stream: Stream, request: Head, given: WsgiInput, number: int) -> None:
+        self._context = context
+        self._stream = stream
+        self._input = given
+        self.request = request
+        self.environ = request.environ
+        self.number = number
         self._head: ResponseHead | None = None
-        self._on_wire = False  # the head has been sent
+        self.begun = False
         self._chunked = False
         self._left: int | None = None  # of a declared Content-Length
         self.close = False
+        self.ending: Outcome | None = None
+        self.failed = False
         self.code = 0
         self.sent = 0
-        self.outcome = "complete"
 
     @property
     def request_id(self) -> str:
-        """`req-…`."""
-        raise NotImplementedError
+        """`req-…`, or what the application has put in its place, if that fits into a field and a log line."""
+        given = self.environ.get("apid.request_id")
+        if isinstance(given, str) and given and given.isascii() and given.isprintable():
+            return given
+        return self._context.accounts.id_of(self.number)
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -105,7 +115,7 @@ class Delivery:
         """
         if exc_info is not None:
             try:
-                if self._on_wire:
+                if self.begun:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # no circle through the traceback
@@ -117,6 +127,23 @@ class Delivery:
     def write(self, data: bytes) -> None:
         """Send what it is given before it returns (PEP 3333)."""
         self._emit(data)
+
+    def deliver(self, result: Iterable[bytes]) -> None:
+        """Send what the application has returned.
+
+        Raises:
+            ClientGone, ClientSlow: from the stream.
+            ResponseError, AssertionError, TypeError: the application has broken the rules.
+        """
+        if type(result) is list and self._head is not None and not self.begun:
+            self._deliver_list(result)
+            return
+        try:
+            self._deliver(result)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
 
     def _deliver_list(self, result: list[bytes]) -> None:
         """A complete answer: its length is known, and one send is enough for a small one."""
@@ -139,7 +166,7 @@ class Delivery:
             self._send(data)
         elif len(body) <= TOGETHER:
             data += body
-            self.conn.send(data)
+            self._stream.send(data)
             self.sent = len(data)
         else:
             self._send(data)
@@ -148,38 +175,37 @@ class Delivery:
     def _deliver(self, result: Iterable[bytes]) -> None:
         """Anything else: piece by piece, each sent as it comes."""
         if type(result) is FileWrapper and self._head is not None:
-            if not self._on_wire:
+            if not self.begun:
                 self._sendfile(result)
-            length = self._left if self._on_wire else self._head.length
+            length = self._left if self.begun else self._head.length
             result = result if length is None else result.pieces(length)
-        self._stream(result)
+        self._pieces(result)
         if self._head is None:
-            if self.conn.taken or getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False):
-                eventlet.wsgi.WSGI_LOCAL.already_handled = False
+            if self._stream.taken or self._context.engine.already_handled():
                 self.code = 101
                 self.close = True
                 return
             raise AssertionError("the application returned without start_response")
-        if not self._on_wire:
+        if not self.begun:
             if self._head.length is None and not self._is_bodyless():
                 self._head.length = 0
             self._send(self._open())
         self._finish()
 
-    def _stream(self, pieces: Iterable[bytes]) -> None:
+    def _pieces(self, pieces: Iterable[bytes]) -> None:
         minimum = -1
         held = bytearray()
         for piece in pieces:
             data = piece if type(piece) is bytes else _octets(piece)
             if not data:
-                self.conn.passed()
+                self._stream.passed()
                 continue
             if minimum < 0:  # an application may set it up to its first piece
                 minimum = self.environ.get("eventlet.minimum_write_chunk_size", 0)
             if held or len(data) < minimum:
                 held += data
                 if len(held) < minimum:
-                    self.conn.passed()
+                    self._stream.passed()
                     continue
                 data = bytes(held)
                 held.clear()
@@ -193,7 +219,7 @@ class Delivery:
         if type(data) is not bytes:
             data = _octets(data)
         prefix = b""
-        if not self._on_wire:
+        if not self.begun:
             if self._head is None:
                 raise AssertionError("the application sent octets before start_response")
             prefix = self._open()
@@ -201,7 +227,7 @@ class Delivery:
             if prefix:
                 self._send(prefix)
             else:
-                self.conn.passed()
+                self._stream.passed()
             return
         if self._left is not None:
             if len(data) > self._left:
@@ -225,8 +251,8 @@ class Delivery:
             self._send(LAST_CHUNK)
         if self._left:
             LOG.error("%s: the application sent %d octets less than its Content-Length", self.request_id, self._left)
-            self.outcome = "failed"
-            self._abort()
+            self.failed = True
+            self.abort()
 
     def _is_bodyless(self) -> bool:
         """RFC 9112 §6.3: no content whatever the fields say."""
@@ -236,10 +262,9 @@ class Delivery:
         """Decide on framing and keep-alive, as late as possible, and write the head."""
         head = self._head
         request = self.request
-        conn = self.conn
-        service = conn.service
+        accounts = self._context.accounts
         assert head is not None  # noqa: S101 -- the callers' condition, told to mypy
-        close = self.close or head.close or not request.keep_alive or service.shared.closing
+        close = self.close or head.close or not request.keep_alive or accounts.closing
         given = self._input
         if not given.complete:
             if given.failure is not None:
@@ -248,12 +273,12 @@ class Delivery:
                     raise given.failure  # it was caught, and taken for a fault of the application's: it is the client's
             given.answered = True
             close = close or given.should_send_hundred_continue or given.left > DISCARD
-        self._on_wire = True
+        self.begun = True
         self._silent = self._is_bodyless()
         self.code = head.code
         data = head.data
         if not head.dated:
-            data += service.shared.date.field
+            data += accounts.date.field
         if head.length is not None:
             if head.code != 204:  # RFC 9110 §8.6
                 data += _lengths.get(head.length) or _length_field(head.length)
@@ -272,13 +297,13 @@ class Delivery:
         return data + b"\r\n"
 
     def _send(self, data: bytes) -> None:
-        self.conn.send(data)
+        self._stream.send(data)
         self.sent += len(data)
-        self.conn.moved()
+        self._stream.moved()
 
     def _sendfile(self, wrapper: FileWrapper) -> None:
         """Send of a file what goes without reading it; the rest, if there is any, is read like any iterable."""
-        span = None if self.conn.secure else wrapper.span()
+        span = None if self._stream.secure else wrapper.span()
         head = self._head
         if span is None or head is None:
             return
@@ -288,20 +313,27 @@ class Delivery:
         self._send(self._open())
         if not self._silent:
             self._left = head.length
-            while sent := self.conn.sendfile(fd, offset, self._left):
+            while sent := self._stream.sendfile(fd, offset, self._left):
                 offset += sent
                 self.sent += sent
                 self._left -= sent
-                self.conn.moved()
+                self._stream.moved()
             wrapper.filelike.seek(offset)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
         """End an answer that has begun and is not complete."""
         self.close = True
-        if self._chunked or self._left is not None or self._silent:
-            self.conn.end()
-        else:
-            self.conn.abort()
+        self.ending = Outcome.CLOSE if self._chunked or self._left is not None or self._silent else Outcome.RESET
+
+    def explain(self, data: bytes, code: int) -> None:
+        """Send an answer of ours in place of the application's, which has not begun.
+
+        Raises:
+            OSError: the client is gone, or does not read.
+        """
+        self.close = True
+        self._send(data[: data.index(b"\r\n\r\n") + 4] if self.request.method == "HEAD" else data)
+        self.code = code
 
 
 def _octets(data: object) -> bytes:

@@ -10,13 +10,16 @@ from typing import Protocol
 
 NEVER = float("inf")
 
+GRAIN = 0.25
+"""Seconds by which a deadline may be late at most."""
+
 
 class Timed(Protocol):
     """What can have a deadline.
 
     Attributes:
         deadline: seconds of the monotonic clock, or NEVER.
-        tick: kept by `Deadlines`: where it waits, or -1.
+        tick: kept by `TimerWheel`: where it waits, or -1.
     """
 
     deadline: float
@@ -26,7 +29,7 @@ class Timed(Protocol):
         """The deadline is over; it may set another one."""
 
 
-class Deadlines:
+class TimerWheel:
     """Ticks of `grain` seconds; a deadline is never early and at most a grain late.
 
     Attributes:

@@ -6,17 +6,29 @@ A worker makes it after it has dropped its privileges, and so does a trial: what
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import ssl
+import sys
+from types import ModuleType
 from typing import Any
-
-from eventlet import patcher
 
 from apid.conf import text
 from apid.conf.settings import Tls
 from apid.errors import ConfigError
 
-_plain_ssl = patcher.original("ssl")
+
+def _unpatched() -> ModuleType:
+    """Load a copy for ourselves: in the shared module, monkey-patching replaces SSLContext, whose setters then recurse."""
+    spec = importlib.util.spec_from_file_location("apid.server.ssl", ssl.__file__)
+    if spec is None or spec.loader is None:
+        raise ImportError("ssl")
+    copy = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its enumerations look for their own module
+    spec.loader.exec_module(copy)
+    return copy
+
+
+_plain_ssl = _unpatched()
 
 _BEGIN = re.compile(rb"^([ \t\v\f\r]*|\xef\xbb\xbf)-----BEGIN ([^\n-]*)([^\n]*)", re.MULTILINE)
 _CERTIFICATES = frozenset({"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"})

@@ -9,12 +9,9 @@ needs two round trips.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from apid.loggers import logger
-
-if TYPE_CHECKING:
-    from apid.server.connection import Connection
 
 LOG = logger(__name__)
 
@@ -27,15 +24,26 @@ SMALL = 8192
 LOG_INTERVAL = 10.0
 
 
+class Half(Protocol):
+    """A connection whose handshake or head may be under way."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is."""
+
+    def give_up(self) -> None:
+        """End it because there are too many like it."""
+
+
 class Unfinished:
     """Those of one worker, in the order in which they began."""
 
     def __init__(self) -> None:
-        self._found: dict[Connection, None] = {}
+        self._found: dict[Any, None] = {}
         self._logged = 0.0
         self._closed = 0
 
-    def add(self, conn: Connection) -> None:
+    def add(self, conn: Half) -> None:
         """Count a connection, and give up the oldest where there are too many."""
         found = self._found
         found[conn] = None
@@ -56,6 +64,6 @@ class Unfinished:
                 self._closed,
             )
 
-    def discard(self, conn: Connection) -> None:
+    def discard(self, conn: Half) -> None:
         """Forget a connection that is over, or whose handshake is."""
         self._found.pop(conn, None)

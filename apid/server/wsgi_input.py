@@ -1,20 +1,19 @@
 """What an application reads its request's content from: `wsgi.input` and, the same object, `eventlet.input`.
 
-The framing of the content is chunked.py's, the waiting connection.py's. Reading ends where the content ends, never in the next
+The framing of the content is chunked.py's, the waiting stream.py's. Reading ends where the content ends, never in the next
 request; a client that leaves in between is an error, not an end, so that half an upload is not taken for a whole one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apid.server.protocol import chunked
+from apid.server.protocol.chunked import ChunkDecoder
 from apid.server.protocol.error_response import Refusal
+from apid.server.protocol.request_head import Limits
 from apid.server.protocol.response_head import check_field
-
-if TYPE_CHECKING:
-    from apid.server.connection import Connection
+from apid.server.stream import Stream
 
 BLOCK = 65536
 """Octets asked of the socket at once where the application asks for more or for a line."""
@@ -28,18 +27,19 @@ PROGRESS = 4096
 CONTINUE = b"HTTP/1.1 100 Continue\r\n"
 
 
-class Input:
-    """The content of one request; of this class itself where there is none, which is most requests and costs them little.
+class WsgiInput:
+    """The content of one request.
 
     Attributes:
         chunked_input: whether it comes in chunks (eventlet's name).
         position: octets of content that have been read.
         failure: why no more can be read; it is raised again at each attempt.
         answered: set once the head of the response is on its way: no 100 (Continue) after that.
+        interim: sizes of the interim answers that were sent.
     """
 
     # Defaults of the class on purpose: an instance sets what differs, and most set nothing.
-    _decoder: chunked.ChunkDecoder | None = None
+    _decoder: ChunkDecoder | None = None
     _left = 0
     _expects = False
     _held = b""  # received content that has not been asked for, from `_at` on
@@ -51,9 +51,32 @@ class Input:
     failure: Exception | None = None
     answered = False
     hundred_continue_headers: list[tuple[str, str]] | None = None
+    interim: tuple[int, ...] = ()
+    _limits: Limits
 
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
+    def __init__(self, stream: Stream) -> None:
+        """Be the content of a request that has none: most requests are so."""
+        self._stream = stream
+
+    @classmethod
+    def of(cls, stream: Stream, limits: Limits, length: int, *, chunked: bool, expects: bool) -> WsgiInput:
+        """Make the content of a request that has some.
+
+        Args:
+            stream: where it comes from.
+            limits: for chunks.
+            length: in octets; of no meaning where it comes in chunks.
+            chunked: it comes in chunks.
+            expects: the client waits for 100 (Continue).
+        """
+        self = cls(stream)
+        self._left = length
+        self._limits = limits
+        self._decoder = ChunkDecoder(limits) if chunked else None
+        self._expects = expects
+        self.chunked_input = chunked
+        self.complete = False
+        return self
 
     @property
     def content_length(self) -> int | None:
@@ -97,7 +120,7 @@ class Input:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
         self.position += have
         if not have:
-            self._conn.moved()
+            self._stream.moved()
         return data
 
     def _take(self, size: int) -> bytes:
@@ -116,7 +139,7 @@ class Input:
         data = b"".join(parts)
         self.position += len(data)
         if not data:
-            self._conn.moved()
+            self._stream.moved()
         return data
 
     def readline(self, size: int | None = None) -> bytes:
@@ -139,7 +162,7 @@ class Input:
                 break
         self.position += have
         if not have:
-            self._conn.moved()
+            self._stream.moved()
         return b"".join(parts)
 
     def readlines(self, hint: int | None = None) -> list[bytes]:
@@ -172,27 +195,27 @@ class Input:
             raise
 
     def _next(self, wanted: int) -> bytes:
-        conn = self._conn
+        stream = self._stream
         decoder = self._decoder
         while True:
             if decoder is None:
-                received = content = conn.receive(min(self._left, wanted))
+                received = content = stream.receive(min(self._left, wanted))
                 self._left -= len(content)
                 self.complete = self._left == 0
             else:
-                received = conn.receive(min(max(wanted, 16384), BLOCK))
+                received = stream.receive(min(max(wanted, 16384), BLOCK))
                 pieces = decoder.feed(received)
                 content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
                 if decoder.done:
                     self.complete = True
-                    conn.buffer = decoder.rest + bytes(conn.buffer)
+                    stream.buffer = decoder.rest + bytes(stream.buffer)
             if not received:
-                raise conn.gone()
+                raise stream.gone()
             self._gained += len(received)
             if self._gained >= PROGRESS or self.complete:
                 self._gained = 0
-                conn.progress()
-            conn.moved()
+                stream.progress()
+            stream.moved()
             if content or self.complete:
                 return content
 
@@ -206,12 +229,12 @@ class Input:
         if self.answered:
             return
         if self._decoder is not None and self._decoder.done:
-            self._decoder = chunked.ChunkDecoder(self._conn.service.limits)
+            self._decoder = ChunkDecoder(self._limits)
             self.complete = False
         fields = "".join(f"{name}: {value}\r\n" for name, value in self.hundred_continue_headers or ())
         data = CONTINUE + fields.encode("latin-1") + b"\r\n"
-        self._conn.send(data)
-        self._conn.service.interim(len(data))
+        self._stream.send(data)
+        self.interim += (len(data),)
 
     def set_hundred_continue_response_headers(
         self, headers: Iterable[tuple[str, str]], capitalize_response_headers: bool = True
@@ -229,8 +252,8 @@ class Input:
         self.hundred_continue_headers = fields
 
     def get_socket(self) -> Any:
-        """Take the connection over, as a green socket: for protocols that begin as HTTP. It ends with this request."""
-        return self._conn.take()
+        """Take the connection over, for protocols that begin as HTTP; it ends with this request."""
+        return self._stream.detach()
 
     def discard(self, limit: int) -> bool:
         """Read what the application has not read and throw it away; False: it is more than `limit`, or broken."""
@@ -244,15 +267,3 @@ class Input:
             except (OSError, Refusal):
                 return False
         return self.complete
-
-
-class ContentInput(Input):
-    """The content of a request that has some."""
-
-    def __init__(self, conn: Connection, length: int, *, chunked: bool, expects: bool) -> None:
-        super().__init__(conn)
-        self._left = length
-        self._decoder = chunked.ChunkDecoder(conn.service.limits) if chunked else None
-        self._expects = expects
-        self.chunked_input = chunked
-        self.complete = False

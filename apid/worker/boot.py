@@ -111,7 +111,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
         signals.unblock_all()
         _last_words(ticket, ready)
         return ExitCode.OK
-    forks.engine = life.engine
+    forks.server = life.server
     code = life.run()
     born.patience = life.patience()
     return code

@@ -25,7 +25,7 @@ from eventlet import tpool
 from apid import channel
 from apid.posix import processes
 from apid.server.engines.eventlet import loop
-from apid.server.server import Engine
+from apid.server.server import Server
 from apid.worker.shield import STACKS, Shield
 
 
@@ -33,7 +33,7 @@ class Forks:
     """Registered once in a worker, before the application loads.
 
     Attributes:
-        bell: the worker's signals; engine: what serves. Both None until there is one.
+        bell: the worker's signals; server: what serves. Both None until there is one.
     """
 
     def __init__(self, ticket: channel.Ticket, shield: Shield, after_fork: types.CodeType) -> None:
@@ -51,7 +51,7 @@ class Forks:
         self._masks: dict[greenlet.greenlet, set[int]] = {}
         self._hub = loop.current()
         self._left = False
-        self.engine: Engine | None = None
+        self.server: Server | None = None
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
 
     def _before(self) -> None:
@@ -76,8 +76,8 @@ class Forks:
 
     def _sockets(self) -> None:
         ticket = self._ticket
-        if self.engine is not None:
-            self.engine.forget()
+        if self.server is not None:
+            self.server.forget()
         for group in ticket.listeners.values():
             for sock in group:
                 sock.close()

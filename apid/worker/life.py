@@ -28,7 +28,8 @@ from apid.flight import in_words
 from apid.loggers import logger
 from apid.posix import processes, signals
 from apid.server import access_log
-from apid.server.server import Engine
+from apid.server.engines.eventlet.engine import Engine
+from apid.server.server import Server
 from apid.worker import ending
 from apid.worker.offload import offload
 from apid.worker.shield import LOOK, TIMERS, Shield
@@ -76,7 +77,8 @@ class Life:
             access_log.check(http)
             http = dataclasses.replace(http, access_log="off")
         with shield.umask():
-            self.engine = Engine(
+            self.server = Server(
+                Engine(http.pool_size),
                 http,
                 ticket.row,
                 environ={
@@ -89,13 +91,13 @@ class Life:
             )
         for listener in settings.listeners:
             if listener.tls is not None:
-                self.engine.context(listener.tls)
+                self.server.context(listener.tls)
 
     def run(self) -> int:
         """Serve until told to leave; returns the exit code."""
         for listener in self._ticket.settings.listeners:
             for sock in self._ticket.listeners[listener.name]:
-                self.engine.serve(listener.name, sock, self._apps[listener.name], listener.tls, listener.http)
+                self.server.serve(listener.name, sock, self._apps[listener.name], listener.tls, listener.http)
         eventlet.spawn(self._hear_signals)
         if self._channel is not None:
             eventlet.spawn(self._hear_parent, self._channel)
@@ -115,8 +117,8 @@ class Life:
         eventlet.spawn(self._tell_when_deaf)
         self._shield.disown(sock.fileno() for group in self._ticket.listeners.values() for sock in group)
         self._until = time.monotonic() + (order.deadline or math.inf)
-        cut = self.engine.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
-        self.engine.close()
+        cut = self.server.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
+        self.server.close()
         self._say(channel.DrainDone(cut))
         if self._inline and cut:
             LOG.warning("the drain deadline cut: %s", "; ".join(cut))
@@ -128,7 +130,7 @@ class Life:
         return min(ending.AT_MOST, max(ending.AT_LEAST, self._until - time.monotonic()))
 
     def _tell_when_deaf(self) -> None:
-        while self.engine.listening:
+        while self.server.listening:
             eventlet.sleep(DEAF)
         self._say(channel.Draining())
 
@@ -181,7 +183,7 @@ class Life:
         try:
             with self._shield.umask():
                 log.reopen()
-                self.engine.reopen()
+                self.server.reopen()
         except (ApidError, OSError) as problem:
             error = str(problem)
             LOG.error("%s", error)  # noqa: TRY400 - a traceback would say nothing more
@@ -241,11 +243,11 @@ class Life:
 
     def _now(self) -> None:
         """Stop now: name what is lost, flush the logs and be gone."""
-        lost = self.engine.lose()
+        lost = self.server.lose()
         self._say(channel.DrainDone(lost))
         if self._inline and lost:
             LOG.warning("the stop now cut: %s", in_words(lost))
-        self.engine.close()
+        self.server.close()
         logging.shutdown()
         os._exit(ExitCode.CUT if self._inline and lost else ExitCode.OK)
 

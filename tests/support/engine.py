@@ -111,9 +111,10 @@ class Engines:
         eventlet.monkey_patch()
         if self._prepare is not None:
             self._prepare()
-        from apid.server.server import Engine
+        from apid.server.engines.eventlet.engine import Engine
+        from apid.server.server import Server
 
-        engine = Engine(self._settings, row, environ={}, multiprocess=True)
+        engine = Server(Engine(self._settings.pool_size), self._settings, row, environ={}, multiprocess=True)
         engine.serve("main", self.sock, self._app, self._tls)
         row.cells[scoreboard.STATE] = scoreboard.State.READY
         ear = greenio.GreenSocket(bell)

@@ -323,3 +323,9 @@ def check_field(line: str) -> None:
     """
     if not grammar.FIELD_LINE.fullmatch(line):
         raise Refusal(400, grammar.why_no_field(line))
+
+
+def raw_fields(head: bytes) -> tuple[tuple[str, str], ...]:
+    """Return the fields of a head as they were sent: eventlet's `headers_raw`."""
+    lines = head.decode("latin-1").strip("\r\n").split("\r\n")[1:]
+    return tuple((name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines))

@@ -25,11 +25,10 @@ def exchange():
         "apid.request_id": "req-1",
     }
     request = types.SimpleNamespace(line=b'GET /a?b"\\ HTTP/1.1', method="GET")
-    conn = types.SimpleNamespace(service=types.SimpleNamespace(name="main"))
     return types.SimpleNamespace(
         environ=environ,
         request=request,
-        conn=conn,
+        listener="main",
         code=200,
         sent=120,
         received=80,

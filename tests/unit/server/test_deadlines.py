@@ -1,9 +1,9 @@
-"""Deadlines: never early, at most a grain late, and cheap to move away."""
+"""TimerWheel: never early, at most a grain late, and cheap to move away."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apid.server.timer_wheel import NEVER, Deadlines
+from apid.server.timer_wheel import NEVER, TimerWheel
 
 
 class Thing:
@@ -27,7 +27,7 @@ def run(deadlines, things, until, step):
 
 @given(st.lists(st.floats(0, 20), max_size=20), st.sampled_from([0.02, 0.25, 1.0]), st.booleans())
 def test_each_expires_once_and_in_time(moments, grain, refined):
-    deadlines = Deadlines(grain, 0.0)
+    deadlines = TimerWheel(grain, 0.0)
     things = [Thing() for _ in moments]
     for thing, moment in zip(things, moments, strict=True):
         deadlines.set(thing, moment)
@@ -41,7 +41,7 @@ def test_each_expires_once_and_in_time(moments, grain, refined):
 
 @given(st.floats(1, 10), st.floats(1, 10))
 def test_the_last_word_counts(first, second):
-    deadlines = Deadlines(0.25, 0.0)
+    deadlines = TimerWheel(0.25, 0.0)
     thing = Thing()
     deadlines.set(thing, first)
     deadlines.set(thing, second)
@@ -50,7 +50,7 @@ def test_the_last_word_counts(first, second):
 
 
 def test_what_is_dropped_or_never_due_does_not_expire():
-    deadlines = Deadlines(0.25, 0.0)
+    deadlines = TimerWheel(0.25, 0.0)
     dropped, never = Thing(), Thing()
     deadlines.set(dropped, 1)
     deadlines.drop(dropped)

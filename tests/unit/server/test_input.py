@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apid.server.protocol.request_head import Limits
-from apid.server.wsgi_input import ContentInput, Input
+from apid.server.wsgi_input import WsgiInput
 from tests.support.client import Connection, request_bytes
 
 CHUNKED = {"Transfer-Encoding": "chunked"}
@@ -109,9 +109,6 @@ def test_half_an_upload_is_no_upload(engine, path):
 class Wire:
     """A connection as the input sees it: octets that arrive in pieces."""
 
-    class service:
-        limits = Limits()
-
     def __init__(self, pieces):
         self.pieces = [piece for piece in pieces if piece]
         self.buffer = b""
@@ -148,7 +145,9 @@ def test_reads_as_a_file_does(pieces, chunked, calls):
     content = b"".join(pieces)
     sent = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece] + [b"0\r\n\r\n"] if chunked else pieces
     wire = Wire([*sent, b"NEXT"])
-    given_ = ContentInput(wire, len(content), chunked=chunked, expects=False) if content or chunked else Input(wire)
+    given_ = WsgiInput(wire)
+    if content or chunked:
+        given_ = WsgiInput.of(wire, Limits(), len(content), chunked=chunked, expects=False)
     file = io.BytesIO(content)
     for what, size in [*calls, ("r", -1)]:
         expected, got = (

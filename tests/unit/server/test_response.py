@@ -3,7 +3,7 @@
 import pytest
 
 from apid.server.protocol.response_head import ResponseError, ResponseHead
-from apid.server.wsgi_input import Input
+from apid.server.wsgi_input import WsgiInput
 
 
 class Text(str):
@@ -100,4 +100,4 @@ def test_upgrade_is_the_applications_in_a_426_only():
 )
 def test_the_fields_of_a_100_obey_the_same_rules(pair):
     with pytest.raises(ValueError, match=r"header|pairs|latin"):
-        Input(None).set_hundred_continue_response_headers([pair])
+        WsgiInput(None).set_hundred_continue_response_headers([pair])

@@ -1,1 +1,1 @@
-"""Green threads: eventlet's hub and eventlet.wsgi.server."""
+"""Green threads: eventlet's hub and executor, and `eventlet.wsgi.server` around each listening socket."""

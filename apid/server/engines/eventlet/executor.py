@@ -1,6 +1,6 @@
 """The green threads that run requests, and the limit on how many do at once.
 
-`eventlet.wsgi.server` is given this as its `custom_pool`. A slot is taken by a request whose head is complete and given back
+A slot is taken by a request whose head is complete and given back
 with its answer: an idle or slow-to-ask connection costs memory, no slot and no stack. A thread that has finished one request
 takes the next, of whatever connection, so that at a high rate no stack is made at all.
 """
@@ -8,14 +8,17 @@ takes the next, of whatever connection, so that at a high rate no stack is made 
 from __future__ import annotations
 
 import collections
+import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import greenlet
 from eventlet import greenthread
 
 from apid.loggers import logger
 from apid.server import forked
+from apid.server.engines.base import Task, Waiting
+from apid.server.engines.eventlet import sockets
 from apid.server.engines.eventlet.loop import Hub
 
 LOG = logger(__name__)
@@ -24,23 +27,16 @@ SPARE = 100
 """Idle green threads that are kept; each has a stack of about 10 KiB."""
 
 
-class Work(Protocol):
-    """What a thread runs."""
-
-    def serve(self) -> None:
-        """Run one request in a green thread."""
-
-
 class Thread(greenthread.GreenThread):  # type: ignore[misc]  # eventlet has no types
     """A green thread of the pool.
 
     Attributes:
-        work: what it runs; None between two.
+        task: what it runs; None between two.
     """
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub.greenlet)
-        self.work: Work | None = None
+        self.task: Task | None = None
 
 
 class Pool:
@@ -58,7 +54,7 @@ class Pool:
         self.busy = 0
         self.threads: set[Thread] = set()
         self._spare: list[Thread] = []
-        self._waiting: collections.deque[Work] = collections.deque()
+        self._waiting: collections.deque[Task] = collections.deque()
         self.on_full: Callable[[], None] = _nothing
         self.on_room: Callable[[], None] = _nothing
 
@@ -71,43 +67,46 @@ class Pool:
         """Whether no slot is free."""
         return self.busy >= self.size
 
-    def run(self, work: Work) -> None:
-        """Let a thread run `work`, now or when there is a slot; called in the hub's greenlet."""
+    def submit(self, task: Task) -> None:
+        """Let a thread run a task, now or when there is a slot; called in the hub's greenlet."""
         if self.busy >= self.size:
-            self._waiting.append(work)
+            self._waiting.append(task)
             return
         self.busy += 1
         if self.busy == self.size:
             self.on_full()
+        task.begin()
         if self._spare:
             thread = self._spare.pop()
             thread.gr_context = None  # a request does not see another's context variables
-            thread.switch(work)
+            thread.switch(task)
         else:
             thread = Thread(self._hub)
             self.threads.add(thread)
-            thread.switch(self._live, (thread, work), {})
+            thread.switch(self._live, (thread, task), {})
 
-    def _live(self, thread: Thread, work: Work) -> None:
+    def _live(self, thread: Thread, task: Task) -> None:
         spare = self._spare
         try:
             while True:
-                thread.work = work
+                thread.task = task
                 try:
-                    work.serve()
+                    task.done(task.run())
                 except BaseException as error:
                     if self._hub.abandoned:
                         forked.leave(error)
+                    task.failed()
                     if not isinstance(error, greenlet.GreenletExit):
-                        LOG.exception("a bug in the engine: %r failed", work)
+                        LOG.exception("a bug in the server: %r failed", task)
                 if self._hub.abandoned:
                     forked.leave(None)
-                thread.work = None
+                thread.task = None
                 if self._waiting:
                     # Not at once: what is ready in other connections comes in between.
-                    work = self._waiting.popleft()
+                    task = self._waiting.popleft()
                     self._hub.soon.append(thread.switch)
                     self._hub.greenlet.switch()
+                    task.begin()
                     continue
                 self.busy -= 1
                 if self.busy == self.size - 1:
@@ -116,29 +115,73 @@ class Pool:
                 if thread._exit_funcs or len(spare) >= SPARE:  # noqa: SLF001 -- a property would cost a call a request
                     return
                 spare.append(thread)
-                work = self._hub.greenlet.switch()
+                task = self._hub.greenlet.switch()
         finally:
             self.threads.discard(thread)
 
-    def spawn(self, function: Callable[..., object], *args: Any) -> Any:
-        """What `eventlet.wsgi.server` calls for an accepted connection: it begins its life, which needs no thread yet."""
-        function(*args)
-        return args[0][1]
+    def tasks(self) -> list[Task]:
+        """The tasks that run."""
+        return [thread.task for thread in self.threads if thread.task is not None]
 
-    def waitall(self) -> None:
-        """What `eventlet.wsgi.server` calls at its end. The engine's drain is who waits for the connections."""
+    def current(self) -> Task | None:
+        """The task of the running green thread. One that the application spawns is another one, and none of ours."""
+        return getattr(greenlet.getcurrent(), "task", None)
 
-    # eventlet.GreenPool's names, for what looks at the pool
-    def running(self) -> int:
-        """Slots taken."""
-        return self.busy
+    def interrupt(self, task: Task, error: type[BaseException]) -> bool:
+        """Throw an exception into a task, in this turn of the hub; called in the hub's greenlet."""
+        for thread in self.threads:
+            if thread.task is task:
+                thread.throw(error)
+                return True
+        return False
 
-    def free(self) -> int:
-        """Slots free."""
-        return self.size - self.busy
+    # In a task
+
+    def wait(self, stream: Waiting, *, writing: bool) -> None:
+        """Switch to the hub until the stream's connection wakes this green thread."""
+        stream.register()
+        wake = greenlet.getcurrent().switch
+        session = stream.session
+        if writing:
+            if not stream.writing:
+                stream.writing = True
+                self._hub.watch_writing(stream.sock.fileno(), on=True)
+            stream.writer = wake
+        else:
+            stream.reader = wake
+        if session.deadline > stream.until:
+            self._hub.wheel.set(session, stream.until)
+        try:
+            self._hub.switch()
+        finally:
+            if writing:
+                stream.writer = None
+            else:
+                stream.reader = None
+
+    def pause(self) -> None:
+        """Let everything else that is ready go first."""
+        current = greenlet.getcurrent()
+        if current.parent is None:
+            return  # a native thread of the application's: it holds up nobody
+        paused = [current]  # emptied if it is ended from outside meanwhile
+
+        def resume() -> None:
+            if paused:
+                paused.pop().switch()
+
+        self._hub.soon.append(resume)
+        try:
+            self._hub.switch()
+        finally:
+            paused.clear()
+
+    def detach(self, sock: socket.socket, wire: Any, received: bytes) -> Any:
+        """Make a green socket, blocking as far as the application sees."""
+        return sockets.taken(sock, None if wire is sock else wire.take(), received)
 
     def waiting(self) -> int:
-        """Requests that wait for a slot."""
+        """Tasks that wait for a slot."""
         return len(self._waiting)
 
 

@@ -24,7 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import eventlet.hubs
 from eventlet import patcher
@@ -34,7 +34,8 @@ from apid import scoreboard
 from apid.errors import ExitCode
 from apid.loggers import logger
 from apid.server import forked
-from apid.server.timer_wheel import Deadlines
+from apid.server.engines.base import Session
+from apid.server.timer_wheel import GRAIN, TimerWheel
 
 select = patcher.original("select")  # monkey_patch takes epoll out of the module
 _sleep = patcher.original("time").sleep
@@ -45,16 +46,9 @@ LOG = logger(__name__)
 BEAT = 0.5
 """Seconds between two beats at most."""
 
-GRAIN = 0.25
-"""Seconds by which a deadline may be late."""
-
 EVENTS = 256
 """Events taken in one turn; more wait for the next."""
 
-READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
-WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
-BROKEN = select.EPOLLHUP | select.EPOLLERR
-ENDED = select.EPOLLRDHUP | BROKEN
 _IN = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _INOUT = _IN | select.EPOLLOUT
 _EXCLUSIVE = select.EPOLLIN | select.EPOLLEXCLUSIVE
@@ -63,20 +57,13 @@ BREATH = 0.01
 """Seconds to wait after a failed turn, so that a lasting failure does not flood the log."""
 
 
-class Session(Protocol):
-    """What is called back by the hub, in the hub's greenlet: it must not block, and may switch to a green thread."""
-
-    def ready(self, events: int) -> None:
-        """Events of epoll have come for its descriptor."""
-
-
 class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
     """The hub that `install` puts in place.
 
     Attributes:
         row: the worker's row of the scoreboard; None outside a worker.
-        soon: calls to make before the next wait, in order.
-        deadlines: of the connections.
+        soon: calls to make before the next wait, in order. call_soon: adds one.
+        wheel: the deadlines of connections.
         gauge: called before each wait; writes what the scoreboard shows of the moment.
         abandoned: this process was forked by the application, and the hub is its parent's.
         listening: number of listening sockets that are registered.
@@ -91,8 +78,9 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self.running = False
         self.stopping = False
         self.abandoned = False
-        self.soon: collections.deque[Callable[[], None]] = collections.deque()
-        self.deadlines = Deadlines(GRAIN, self.clock())
+        self.soon: collections.deque[Callable[[], object]] = collections.deque()
+        self.call_soon: Callable[[Callable[[], object]], None] = self.soon.append
+        self.wheel = TimerWheel(GRAIN, self.clock())
         self.gauge: Callable[[], None] = _nothing
         self.listening = 0
         self._sessions: dict[int, Session] = {}
@@ -116,7 +104,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         """Report also when an attached connection becomes writable, or no longer."""
         self.poll.modify(fd, _INOUT if on else _IN)
 
-    def ring(self, fd: int, session: Session) -> None:
+    def register_listener(self, fd: int, session: Session) -> None:
         """Call `session.ready` once somebody waits at a listening socket; the session then has to `unring`.
 
         A new registration goes to the end of the kernel's queue of waiters: that is what makes EPOLLEXCLUSIVE fair.
@@ -126,11 +114,15 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self._listeners.register(fd, select.POLLIN)
         self.listening += 1
 
-    def unring(self, fd: int) -> None:
-        """Undo `ring`; raises KeyError where there was none."""
+    def unregister_listener(self, fd: int) -> None:
+        """Undo `register_listener`; raises KeyError where there was none."""
         self.detach(fd)
         self._listeners.unregister(fd)
         self.listening -= 1
+
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Any:
+        """Call a function after some seconds; the result has `cancel()`."""
+        return self.schedule_call_global(seconds, function, *args)
 
     def tick(self) -> None:
         """Beat, and look at the deadlines: called by a timer, so that it stands still when the hub does."""
@@ -140,8 +132,8 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
             cells[scoreboard.HUB_LAG_NS] = int((now - self._beat_due) * 1e9) if self._beat_due else 0
             cells[scoreboard.BEAT_NS] = time.monotonic_ns()
             self._beat_due = now + BEAT
-        self.schedule_call_global(self.deadlines.grain, self.tick)
-        self.deadlines.turn(now)
+        self.schedule_call_global(self.wheel.grain, self.tick)
+        self.wheel.turn(now)
         if self.listening:
             for fd, events in self._listeners.poll(0):
                 self._sessions[fd].ready(events)
@@ -210,7 +202,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
             timers = self.timers
             self.wait(max(timers[0][0] - self.clock(), 0) if timers else self.default_sleep())
 
-    def _call(self, call: Callable[[], None]) -> None:
+    def _call(self, call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException:
@@ -310,5 +302,5 @@ def current() -> Hub:
     """
     hub = eventlet.hubs.get_hub()
     if not isinstance(hub, Hub):
-        raise TypeError(f"apid.server needs its own hub, and found {hub!r}: call its install() before anything green")
+        raise TypeError(f"apid.server needs its own hub, and found {hub!r}: call install() before anything green")
     return hub

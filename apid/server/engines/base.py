@@ -1,0 +1,180 @@
+"""What an engine is: an event loop, an executor that runs requests, and the way in which a request's code waits.
+
+The rule that makes it safe: a connection is owned by the loop, or by exactly one task, never by both. Its phase, its deadline,
+the counters, the ring of requests in flight and the log's buffer change only in the loop. A task has its stream, its head and
+its answer, and gives them back with an `Outcome`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import socket
+
+    from apid.server.timer_wheel import TimerWheel
+
+
+class Outcome(enum.IntEnum):
+    """What becomes of a connection after a request."""
+
+    KEEP_ALIVE = 0
+    """Another request may come."""
+    LINGER = 1
+    """Our side is closed, and what still comes is thrown away: the client may be reading the answer."""
+    CLOSE = 2
+    """Closed at once."""
+    RESET = 3
+    """Closed so that the client sees an error: of an answer whose end is its length's only mark, the end is missing."""
+    DETACHED = 4
+    """The application has taken the socket over."""
+
+
+class Session(Protocol):
+    """What is called back by the loop: it must not block."""
+
+    def ready(self, events: int) -> None:
+        """Events of epoll(7) have come for its descriptor."""
+
+
+class Task(Protocol):
+    """A request to be run."""
+
+    def begin(self) -> None:
+        """It has got a slot; called in the loop."""
+
+    def run(self) -> Outcome:
+        """Run it; called by the executor, where it may wait. Raises nothing but what must end a forked child."""
+
+    def done(self, outcome: Outcome) -> None:
+        """It is over, its slot not yet given back; called in the loop."""
+
+    def failed(self) -> None:
+        """`run` has raised, which is a bug of ours; called in the loop."""
+
+
+class Waiting(Protocol):
+    """What a task waits on: a stream.
+
+    Attributes:
+        until: seconds of the monotonic clock at which its waiting ends; `timer_wheel.NEVER` for no end.
+        reader, writer: what the engine has put there to wake who waits to read, or to send; None where nobody waits.
+        expired: it was woken because `until` is over.
+        writing: the loop reports when there is room to write.
+        session: the connection, with its deadline.
+    """
+
+    sock: Any
+    session: Any
+    until: float
+    expired: bool
+    writing: bool
+    reader: Any
+    writer: Any
+
+    def register(self) -> None:
+        """Let the loop report edges."""
+
+
+class Loop(Protocol):
+    """An event loop: one a worker, in one thread.
+
+    Attributes:
+        wheel: the deadlines of connections.
+        abandoned: this process was forked by the application, and the loop is its parent's.
+        call_soon: calls a function in the next turn, before it waits; in the loop's own thread only.
+        gauge: called before each wait.
+    """
+
+    wheel: TimerWheel
+    abandoned: bool
+    call_soon: Callable[[Callable[[], object]], None]
+    gauge: Callable[[], None]
+
+    def call_later(self, seconds: float, function: Callable[..., object], *args: object) -> Any:
+        """Call a function in the loop after some seconds; the result has `cancel()`."""
+
+    def attach(self, fd: int, session: Session) -> None:
+        """Report each change of a descriptor from now on (edge-triggered), and what is there already."""
+
+    def detach(self, fd: int) -> None:
+        """Undo `attach`, before the descriptor is closed."""
+
+    def watch_writing(self, fd: int, *, on: bool) -> None:
+        """Report also when a registered descriptor becomes writable, or no longer."""
+
+    def register_listener(self, fd: int, session: Session) -> None:
+        """Report once that somebody waits at a listening socket (EPOLLEXCLUSIVE); the session then has to unregister it."""
+
+    def unregister_listener(self, fd: int) -> None:
+        """Undo `register_listener`."""
+
+
+class Executor(Protocol):
+    """Runs requests: a number of slots, and what fills them.
+
+    Attributes:
+        size: slots. busy: slots taken.
+        on_full, on_room: called when the last slot is taken, and when there is one again.
+    """
+
+    size: int
+    busy: int
+    on_full: Callable[[], None]
+    on_room: Callable[[], None]
+
+    @property
+    def full(self) -> bool:
+        """Whether no slot is free."""
+
+    def waiting(self) -> int:
+        """Tasks that wait for a slot."""
+
+    def submit(self, task: Task) -> None:
+        """Run a task, now or when there is a slot; called in the loop."""
+
+    def tasks(self) -> list[Task]:
+        """The tasks that run."""
+
+    def current(self) -> Task | None:
+        """The task that the caller runs in."""
+
+    def interrupt(self, task: Task, error: type[BaseException]) -> bool:
+        """Throw an exception into a running task, where that is possible; returns whether it was."""
+
+    # In a task
+
+    def wait(self, stream: Waiting, *, writing: bool) -> None:
+        """Wait until the stream may be read from or written to again, or its `until` is over (then it is marked `expired`)."""
+
+    def pause(self) -> None:
+        """Let everything else that is ready go first."""
+
+    def detach(self, sock: socket.socket, wire: Any, received: bytes) -> Any:
+        """Make what an application gets that takes a socket over; octets already received come out of it first."""
+
+
+class Engine(Protocol):
+    """One kind of concurrency, made for a worker.
+
+    Attributes:
+        name: as the option `engine` has it.
+        environ: entries that every environ has under this engine.
+        decorate: adds to an environ what differs from request to request, in the loop; None where that is nothing.
+        finish: called in a task after the answer; None where nothing is to be done.
+    """
+
+    name: str
+    loop: Loop
+    executor: Executor
+    environ: dict[str, object]
+    decorate: Callable[[Any], None] | None
+    finish: Callable[[Any], None] | None
+
+    def already_handled(self) -> bool:
+        """Whether the application has answered by itself, on a socket that it had taken over."""
+
+    def killed(self, error: BaseException) -> str | None:
+        """Say what an exception means with which a task can be ended from outside; None for any other one."""
