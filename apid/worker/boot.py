@@ -1,12 +1,11 @@
-"""A worker's birth: from the fork to serving, in the one order that works with eventlet.
+"""A worker's birth: from the fork to serving, in the one order that works.
 
-Theory of operation. The hub is made first, after the fork (a hub that is shared with the parent shares its epoll descriptor,
-and a child's changes would be the parent's). Then monkey_patch, then privileges are dropped, then logging is set up again (its
-locks must be green, its files the user's), and only then the application and everything it imports. The access log, certificates
-and keys are opened after the privileges are dropped, too. Ready is said when every pipeline is loaded and every listener is
-served; a trial does all that but serve.
+Theory of operation. The engine is made first, after the fork; then privileges are dropped, then logging is set up again (its
+locks must be the engine's, its files the user's), and only then the application and everything it imports. The access log,
+certificates and keys are opened after the privileges are dropped, too. Ready is said when every pipeline is loaded and every
+listener is served; a trial does all that but serve.
 
-The parent imports this module before it forks: eventlet must only be imported inside functions.
+The parent imports this module before it forks: an engine must only be imported inside functions.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import faulthandler
 import os
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +28,8 @@ from apid.conf import identity, text
 from apid.errors import ApidError, ConfigError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
 from apid.posix import privileges, processes, signals, sockets
+from apid.server.engines import base
+from apid.worker import ending
 
 LOG = logger("apid.worker")
 
@@ -58,11 +58,9 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
         code = ExitCode.NO_WORKER if is_shortage(raised) else ExitCode.BUG
     if at_end is not None:
         at_end()
-    if born.loading:
-        from apid.worker import ending
-
+    if born.engine is not None:
         try:
-            ending.run(born.patience or ending.ABORTED, code, threads=born.patience > 0)
+            ending.run(born.engine, born.patience or ending.ABORTED, code, threads=born.patience > 0)
         except BaseException:
             LOG.exception("the exit functions failed")
     processes.flush()
@@ -74,11 +72,12 @@ class _Born:
     """How far this process has got.
 
     Attributes:
-        loading: code of the application may have run. patience: seconds for the exit functions after a drain; 0: it never served.
+        engine: the worker's, from the moment on when code of the application may have run.
+        patience: seconds for the exit functions after a drain; 0: it never served.
     """
 
     pid: int
-    loading: bool = False
+    engine: base.Engine | None = None
     patience: float = 0.0
 
 
@@ -87,26 +86,25 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     faulthandler.enable()
     what = "trial" if ticket.trial else f"worker {ticket.slot}"
     setproctitle.setproctitle(f"apid: {what} (generation {ticket.generation})")
-    after_fork = vars(threading)["_after_fork"].__code__  # monkey_patch empties it
-    prepare(ticket)
+    engine = prepare(ticket)
     # Imported before the application, which may change how modules are found.
     from apid.worker.forks import Forks
     from apid.worker.life import Life
     from apid.worker.shield import Shield
 
     shield = Shield(ticket.stacks)
-    forks = Forks(ticket, shield, after_fork)
+    forks = Forks(ticket, shield, engine)
     if ticket.channel is not None:
         shield.ring()
         signals.unblock_all()
-    shield.own(descriptors(ticket))
-    born.loading = True
+    shield.own(descriptors(ticket, engine))
+    born.engine = engine
     apps, ready = load(ticket)
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
     signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
-    life = Life(ticket, apps, ready, shield)
+    life = Life(ticket, apps, ready, shield, engine)
     if ticket.trial:
         signals.unblock_all()
         _last_words(ticket, ready)
@@ -117,22 +115,16 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     return code
 
 
-def prepare(ticket: channel.Ticket) -> None:
-    """Make this process ready for the application: hub, monkey_patch, privileges, logging.
+def prepare(ticket: channel.Ticket) -> base.Engine:
+    """Make this process ready for the application: engine, privileges, logging. Returns the engine.
 
     Raises:
         ConfigError: the operator's files are wrong.
     """
     settings = ticket.settings
-    from apid.server.engines.eventlet import loop
+    from apid.server.engines.eventlet import engine as engines
 
-    loop.install(None if ticket.trial else ticket.row)
-    import eventlet
-
-    eventlet.monkey_patch()
-    from apid.worker import loglock
-
-    loglock.install()
+    engine: base.Engine = engines.prepare(settings.http.pool_size, None if ticket.trial else ticket.row)
     daemon = settings.daemon
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
@@ -141,6 +133,7 @@ def prepare(ticket: channel.Ticket) -> None:
     triple = log.identity(ticket.slot, ticket.generation, os.getpid())
     log.setup(settings.log, identity=f"trial gen={ticket.generation} pid={os.getpid()}" if ticket.trial else triple)
     _not_alone(ticket)
+    return engine
 
 
 def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
@@ -166,11 +159,9 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
     return apps, channel.Ready(report, warnings)
 
 
-def descriptors(ticket: channel.Ticket) -> dict[str, int]:
+def descriptors(ticket: channel.Ticket, engine: base.Engine) -> dict[str, int]:
     """Return the descriptors that a worker inherits and needs, by description."""
-    from apid.server.engines.eventlet import loop
-
-    owned = {"its epoll": loop.current().poll.fileno()}
+    owned = engine.descriptors()
     if ticket.channel is not None:
         owned["the channel to the parent"] = ticket.channel.fileno()
     for name, group in ticket.listeners.items():

@@ -4,8 +4,9 @@ os._exit, which ends a forked child, runs none of them. But exit functions send 
 executors, end daemons of multiprocessing, remove temporary files. The order is Python's: first the exit functions of `threading`
 and its non-daemon threads, then those of `atexit`, with `logging.shutdown` last.
 
-No exit function may hold a drain beyond its deadline. They run in the main green thread, so the hub turns while one waits. A
-native thread watches for one that blocks the hub; faulthandler's timer, which needs no GIL, for one that blocks that thread too.
+No exit function may hold a drain beyond its deadline. They run in the main thread, under eventlet a green one, so that its hub
+turns while one waits. A native thread watches for one that does not end; faulthandler's timer, which needs no GIL, for one that
+blocks that thread too.
 """
 
 from __future__ import annotations
@@ -14,21 +15,17 @@ import atexit
 import contextlib
 import faulthandler
 import os
-import sys
 import threading
 import time
 import traceback
-
-import eventlet
-import greenlet
-from eventlet import patcher
+from collections.abc import Callable
+from types import FrameType
 
 from apid.loggers import logger
+from apid.posix import native
+from apid.server.engines import base
 
 LOG = logger("apid.worker")
-
-native = patcher.original("threading")
-_sleep = patcher.original("time").sleep
 
 AT_LEAST = 1.5
 """Seconds for the exit functions after a drain that has used up its deadline; the parent kills the worker 3 s after that."""
@@ -45,27 +42,28 @@ THREADS = 5.0
 LOOK = 0.02
 
 
-def run(seconds: float, code: int, *, threads: bool) -> None:
+def run(engine: base.Engine, seconds: float, code: int, *, threads: bool) -> None:
     """Run the exit functions; end the process with `code` if they take too long.
 
     Args:
+        engine: the worker's.
         seconds: the deadline.
         code: the exit code.
         threads: whether to wait for non-daemon threads.
     """
-    main = greenlet.getcurrent()
+    where = engine.observe()
     with contextlib.suppress(OSError, ValueError):
         faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=2)
     with contextlib.suppress(RuntimeError):  # no thread can be started: the timer above has to do
-        native.Thread(target=_watch, args=(main, seconds, code), name="apid-ending", daemon=True).start()
+        native.start_new_thread(_watch, (where, seconds, code))
     if threads:
-        _end_threads(min(THREADS, seconds / 2))
+        _end_threads(engine, min(THREADS, seconds / 2))
     atexit._run_exitfuncs()  # noqa: SLF001 - the only way without ending the interpreter; multiprocessing does the same
 
 
-def _end_threads(seconds: float) -> None:
+def _end_threads(engine: base.Engine, seconds: float) -> None:
     until = time.monotonic() + seconds
-    with eventlet.Timeout(seconds, False):
+    with engine.limit(seconds):
         # concurrent.futures: no new work, then wait for what was given
         for function in reversed(getattr(threading, "_threading_atexits", ())):
             try:
@@ -76,17 +74,17 @@ def _end_threads(seconds: float) -> None:
         if time.monotonic() >= until:
             LOG.warning("non-daemon threads have not ended within %.1f s: %s", seconds, ", ".join(left))
             return
-        eventlet.sleep(LOOK)
+        engine.sleep(LOOK)
 
 
 def _holds(thread: threading.Thread) -> bool:
     return not thread.daemon and thread is not threading.main_thread() and thread is not threading.current_thread()
 
 
-def _watch(main: greenlet.greenlet, seconds: float, code: int) -> None:
+def _watch(where: Callable[[], FrameType | None], seconds: float, code: int) -> None:
     """In a native thread: log the exit function that takes too long, and end the process."""
-    _sleep(seconds)
-    frame = main.gr_frame or sys._current_frames().get(native.main_thread().ident)  # noqa: SLF001 - its only name
+    native.sleep(seconds)
+    frame = where()
     stack = traceback.extract_stack(frame) if frame is not None else []
     ours = next((at for at, one in enumerate(stack) if one.filename == __file__), -1)
     after = stack[ours + 1] if len(stack) > ours + 1 else None

@@ -14,17 +14,13 @@ import contextlib
 import faulthandler
 import os
 import signal
-import threading
-import types
 from collections.abc import Callable
 
-import greenlet
 import setproctitle
-from eventlet import tpool
 
 from apid import channel
 from apid.posix import processes
-from apid.server.engines.eventlet import loop
+from apid.server.engines import base
 from apid.server.server import Server
 from apid.worker.shield import STACKS, Shield
 
@@ -36,20 +32,12 @@ class Forks:
         bell: the worker's signals; server: what serves. Both None until there is one.
     """
 
-    def __init__(self, ticket: channel.Ticket, shield: Shield, after_fork: types.CodeType) -> None:
-        """Register.
-
-        Args:
-            ticket: the worker's.
-            shield: the worker's.
-            after_fork: code of the at-fork function of `threading`. monkey_patch replaces it with an empty one, because green
-                threads survive a fork; here they do not.
-        """
+    def __init__(self, ticket: channel.Ticket, shield: Shield, engine: base.Engine) -> None:
+        """Register; all three are the worker's."""
         self._ticket = ticket
         self._shield = shield
-        self._after_fork = types.FunctionType(after_fork, vars(threading))
-        self._masks: dict[greenlet.greenlet, set[int]] = {}
-        self._hub = loop.current()
+        self._engine = engine
+        self._masks: dict[object, set[int]] = {}
         self._left = False
         self.server: Server | None = None
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
@@ -57,19 +45,17 @@ class Forks:
     def _before(self) -> None:
         """Block signals: the child still has the handlers and the wakeup descriptor of the worker."""
         processes.flush()  # or both write what is in the buffer
-        self._masks[greenlet.getcurrent()] = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        self._masks[self._engine.thread()] = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 
     def _unblock(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(greenlet.getcurrent(), ()))
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(self._engine.thread(), ()))
 
     def _give_up(self) -> None:
-        self._hub.abandon()
-        loop.install(None)
-        self._hub = loop.current()  # for a child of the child
-        steps: list[Callable[[], object]] = [self._threading, self._unblock]
+        self._engine.abandon()
+        steps: list[Callable[[], object]] = [self._engine.become_main_thread, self._unblock]
         if not self._left:
             self._left = True
-            steps = [self._sockets, self._signals, self._memory, _native_threads, self._name, *steps]
+            steps = [self._sockets, self._signals, self._memory, self._name, *steps]
         for step in steps:
             with contextlib.suppress(Exception):  # each is worth doing without the others, and nobody could be told
                 step()
@@ -94,22 +80,5 @@ class Forks:
     def _memory(self) -> None:
         self._ticket.board.make_private(self._ticket.row)
 
-    def _threading(self) -> None:
-        """Make this thread the main thread and mark all others as ended; otherwise multiprocessing waits for them at its end."""
-        active: dict[int, object] = vars(threading)["_active"]
-        if not isinstance(active.get(threading.get_ident()), threading.Thread):
-            active.pop(threading.get_ident(), None)  # of eventlet's copy of the module; it lacks methods
-        self._after_fork()
-
     def _name(self) -> None:
         setproctitle.setproctitle(f"apid: child of worker {self._ticket.slot}")
-
-
-def _native_threads() -> None:
-    """Reset eventlet's thread pool: native threads do not survive a fork, and work given to them would never be done."""
-    if not tpool._setup_already:  # noqa: SLF001 - it has no other name
-        return
-    tpool._setup_already = False  # noqa: SLF001 - as above
-    tpool._threads.clear()  # noqa: SLF001 - as above
-    tpool._rsock.fd.close()  # noqa: SLF001 - below the hub, which knows nothing of it
-    tpool._wsock.close()  # noqa: SLF001 - as above

@@ -13,14 +13,8 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
-import traceback
 from typing import Any
-
-import eventlet
-import greenlet
-from eventlet import event, hubs
 
 from apid import channel, log, scoreboard
 from apid.errors import ApidError, ExitCode
@@ -28,10 +22,9 @@ from apid.flight import in_words
 from apid.loggers import logger
 from apid.posix import processes, signals
 from apid.server import access_log
-from apid.server.engines.eventlet.engine import Engine
+from apid.server.engines import base
 from apid.server.server import Server
 from apid.worker import ending
-from apid.worker.offload import offload
 from apid.worker.shield import LOOK, TIMERS, Shield
 from apid.worker.status import Status
 
@@ -48,7 +41,9 @@ FULL = 0.05
 class Life:
     """One worker that serves."""
 
-    def __init__(self, ticket: channel.Ticket, apps: dict[str, Any], ready: channel.Ready, shield: Shield) -> None:
+    def __init__(
+        self, ticket: channel.Ticket, apps: dict[str, Any], ready: channel.Ready, shield: Shield, engine: base.Engine
+    ) -> None:
         """Open and load what serving needs; a trial does the same, and then ends.
 
         Raises:
@@ -59,7 +54,8 @@ class Life:
         self._ready = ready
         self._inline = ticket.channel is None
         self._orphaned = False
-        self._leave: event.Event = event.Event()
+        self._engine = engine
+        self._leave = engine.event()
         self._shield = shield
         self._bell = shield.bell or shield.ring(inline=True)
         self._until = math.inf
@@ -78,11 +74,10 @@ class Life:
             http = dataclasses.replace(http, access_log="off")
         with shield.umask():
             self.server = Server(
-                Engine(http.pool_size),
+                engine,
                 http,
                 ticket.row,
                 environ={
-                    "apid.offload": offload,
                     "apid.worker": self._identity(),
                     "apid.status": Status(ticket),
                     "apid.draining": lambda: ticket.board.leaving or self._orphaned,
@@ -98,10 +93,10 @@ class Life:
         for listener in self._ticket.settings.listeners:
             for sock in self._ticket.listeners[listener.name]:
                 self.server.serve(listener.name, sock, self._apps[listener.name], listener.tls, listener.http)
-        eventlet.spawn(self._hear_signals)
+        self._engine.spawn(self._hear_signals)
         if self._channel is not None:
-            eventlet.spawn(self._hear_parent, self._channel)
-        hubs.get_hub().schedule_call_global(0, self._unblock)
+            self._engine.spawn(self._hear_parent, self._channel)
+        self._engine.loop.call_later(0, self._unblock)
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.READY
         if not self._inline:
             processes.die_with_parent(False)  # from here on its death is the end of the channel, and a reason to drain
@@ -114,7 +109,7 @@ class Life:
         cells = self._ticket.row.cells
         cells[scoreboard.UNTIL_NS] = int((time.monotonic() + order.deadline) * 1e9) if order.deadline else 0
         cells[scoreboard.STATE] = scoreboard.State.DRAINING
-        eventlet.spawn(self._tell_when_deaf)
+        self._engine.spawn(self._tell_when_deaf)
         self._shield.disown(sock.fileno() for group in self._ticket.listeners.values() for sock in group)
         self._until = time.monotonic() + (order.deadline or math.inf)
         cut = self.server.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
@@ -131,7 +126,7 @@ class Life:
 
     def _tell_when_deaf(self) -> None:
         while self.server.listening:
-            eventlet.sleep(DEAF)
+            self._engine.sleep(DEAF)
         self._say(channel.Draining())
 
     def _identity(self) -> dict[str, int]:
@@ -146,7 +141,7 @@ class Life:
     def _hear_parent(self, sock: socket.socket) -> None:
         while True:
             try:
-                hubs.trampoline(sock.fileno(), read=True)
+                self._engine.wait_readable(sock.fileno())
                 packet = sock.recv(channel.MAX_MESSAGE + 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 continue
@@ -155,7 +150,7 @@ class Life:
             except OSError:
                 if self._shield.lost():
                     return  # the application closed it, not the parent: `_look` notices
-                eventlet.sleep(FULL)  # raised by a signal handler of the application, for example a TimeoutError
+                self._engine.sleep(FULL)  # raised by a signal handler of the application, for example a TimeoutError
                 continue
             if not packet:
                 LOG.warning("the parent is gone: draining")
@@ -194,13 +189,8 @@ class Life:
 
     def _dump(self) -> str:
         """Write the stacks of all green threads to the log, as one block; returns why that failed, or an empty string."""
-        import gc
-
         try:
-            blocks = [
-                "".join(traceback.format_stack(found.gr_frame)) for found in gc.get_objects() if _suspended(found)
-            ]
-            blocks.append("".join(traceback.format_stack(sys._getframe())))  # noqa: SLF001 - its only name
+            blocks = self._engine.stacks()
         except Exception as problem:
             LOG.exception("the stacks cannot be collected")
             return f"{type(problem).__name__}: {problem}"
@@ -209,9 +199,7 @@ class Life:
 
     def _hear_signals(self) -> None:
         while True:
-            try:
-                hubs.trampoline(self._bell.fileno(), read=True)
-            except hubs.IOClosed:
+            if not self._engine.wait_readable(self._bell.fileno()):
                 return  # as in _hear_parent
             for signum in self._bell.read():
                 if signum == signal.SIGQUIT or (self._inline and signum == signal.SIGINT):
@@ -238,7 +226,7 @@ class Life:
         daemon = self._ticket.settings.daemon
         if self._inline:
             self._ticket.board.leaving = True
-            eventlet.sleep(daemon.drain_delay)
+            self._engine.sleep(daemon.drain_delay)
         self._leave_with(channel.Drain(daemon.graceful_shutdown_timeout, successor=not self._inline))
 
     def _now(self) -> None:
@@ -256,7 +244,7 @@ class Life:
             try:
                 self._channel.send(channel.encode(message), socket.MSG_DONTWAIT)
             except BlockingIOError:
-                eventlet.sleep(FULL)
+                self._engine.sleep(FULL)
             except OSError:
                 return
             else:
@@ -266,12 +254,12 @@ class Life:
 
     def _unblock(self) -> None:
         """Let signals in, and begin to check: in the hub, which survives a handler of the application that raises."""
-        hubs.get_hub().schedule_call_global(LOOK, self._look)
+        self._engine.loop.call_later(LOOK, self._look)
         signals.unblock_all()
 
     def _look(self) -> None:
         """Restore what the application must not change, and check whether to be recycled; a timer's callback."""
-        hubs.get_hub().schedule_call_global(LOOK, self._look)
+        self._engine.loop.call_later(LOOK, self._look)
         lost = self._shield.lost()
         if not lost:
             self._shield.hold()
@@ -283,7 +271,7 @@ class Life:
             self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=True))
         if not self._asked and (cause := self._old()):
             self._asked = True
-            eventlet.spawn(self._say, channel.RecycleAsked(cause))
+            self._engine.spawn(self._say, channel.RecycleAsked(cause))
 
     def _old(self) -> str:
         """Return why this worker is due for recycling; empty when it is not."""
@@ -291,8 +279,3 @@ class Life:
             return "recycle"
         rss = self._ticket.settings.daemon.max_worker_rss
         return "rss" if rss and processes.resident_bytes() >= rss else ""
-
-
-def _suspended(found: object) -> bool:
-    """Whether an object is a green thread that has run and now waits; isinstance would touch proxies of the application."""
-    return issubclass(type(found), greenlet.greenlet) and found.gr_frame is not None  # type: ignore[attr-defined]  # narrowed by type()

@@ -9,12 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from apid.wsgi.microversions import Window
-
-if TYPE_CHECKING:
-    from apid.wsgi.validation import Schema
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 _DECLARED = "__apid_declared__"
@@ -29,7 +26,7 @@ class Declared:
         code: the status of a good answer.
         action: the body's key, for a method reached by `POST …/action`.
         expected: the error codes that the method may answer with; None where nothing was declared.
-        bodies: schemas of the body, each with its window.
+        bodies: schemas of the body (validation.Schema), each with its window.
         queries: schemas of the query string, each with its window.
         extends: whether this method of an extension goes around one of the controller's; with the action's key if it is one.
         extends_action: the key of the action that it goes around.
@@ -38,8 +35,8 @@ class Declared:
     code: int = 200
     action: str | None = None
     expected: frozenset[int] | None = None
-    bodies: tuple[tuple[Window, Schema], ...] = ()
-    queries: tuple[tuple[Window, Schema], ...] = ()
+    bodies: tuple[tuple[Window, Any], ...] = ()
+    queries: tuple[tuple[Window, Any], ...] = ()
     extends: bool = False
     extends_action: str | None = None
 

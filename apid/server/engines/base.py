@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import socket
+    from contextlib import AbstractContextManager
+    from types import FrameType
 
     from apid.server.timer_wheel import TimerWheel
 
@@ -53,6 +55,55 @@ class Task(Protocol):
 
     def failed(self) -> None:
         """`run` has raised, which is a bug of ours; called in the loop."""
+
+
+class Request(Protocol):
+    """A request, as far as an engine adds to it.
+
+    Attributes:
+        environ: the application's. input: the content. owner: the connection. request_id: for the log.
+    """
+
+    environ: dict[str, Any]
+    input: Any
+    owner: Any
+
+    @property
+    def request_id(self) -> str:
+        """For the log."""
+
+
+class Accepted(Protocol):
+    """A connection that has been accepted."""
+
+    def begin(self) -> None:
+        """Start its life in the loop."""
+
+    def link(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function at its end."""
+
+
+class Accepting(Protocol):
+    """A listening socket that accepts.
+
+    Attributes:
+        sock: the socket. over: it accepts no more.
+        accepted: is called with each descriptor and its peer's address. on_over: called at the end.
+    """
+
+    sock: socket.socket
+    accepted: Callable[[int, Any], object]
+    on_over: Callable[[], object]
+
+    @property
+    def over(self) -> bool:
+        """It accepts no more."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def close(self) -> None:
+        """End."""
 
 
 class Waiting(Protocol):
@@ -156,8 +207,21 @@ class Executor(Protocol):
         """Make what an application gets that takes a socket over; octets already received come out of it first."""
 
 
+class Event(Protocol):
+    """Something that happens once, and what is known of it then."""
+
+    def ready(self) -> bool:
+        """Whether it has happened."""
+
+    def send(self, value: object) -> None:
+        """It happens."""
+
+    def wait(self) -> Any:
+        """Wait for it; returns the value."""
+
+
 class Engine(Protocol):
-    """One kind of concurrency, made for a worker.
+    """One kind of concurrency, made for a worker by `prepare` of its module.
 
     Attributes:
         name: as the option `engine` has it.
@@ -173,8 +237,53 @@ class Engine(Protocol):
     decorate: Callable[[Any], None] | None
     finish: Callable[[Any], None] | None
 
+    # For requests
+
     def already_handled(self) -> bool:
         """Whether the application has answered by itself, on a socket that it had taken over."""
 
     def killed(self, error: BaseException) -> str | None:
         """Say what an exception means with which a task can be ended from outside; None for any other one."""
+
+    # For the worker
+
+    def accept(self, acceptor: Accepting, connect: Callable[[int, Any], Accepted], app: Any) -> None:
+        """Let an acceptor accept; `connect` makes a connection of a descriptor and its peer's address."""
+
+    def descriptors(self) -> dict[str, int]:
+        """Return the descriptors that the engine needs, by description."""
+
+    def spawn(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function beside the loop, where it may wait by the methods below."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for some seconds."""
+
+    def event(self) -> Event:
+        """Make an event."""
+
+    def wait_readable(self, fd: int) -> bool:
+        """Wait until a descriptor can be read from; False: it was closed by this process."""
+
+    def limit(self, seconds: float) -> AbstractContextManager[object]:
+        """Make a context manager that is left when the time is over, where its code can be ended from outside."""
+
+    def observe(self) -> Callable[[], FrameType | None]:
+        """Make a function that returns, in another native thread, the frame that the caller of this one has got to."""
+
+    def stacks(self) -> list[str]:
+        """Return the stacks of all threads of this kind, the caller's last."""
+
+    # For processes that the application forks
+
+    def thread(self) -> object:
+        """Return what stands for the running thread, as a key."""
+
+    def abandon(self) -> None:
+        """In such a process: the worker's loop stands still, and no thread but the caller lives on."""
+
+    def become_main_thread(self) -> None:
+        """In such a process: make this thread the main one and mark all others as ended."""
+
+    def forget(self) -> None:
+        """In such a process: other requests never run there."""

@@ -34,7 +34,7 @@ def _make(app: WSGIApplication, options: Options) -> WSGIApplication:
         needed("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry", "otel")
     from apid.wsgi.middleware.spans import Spans
 
-    return Spans(app, options)
+    return Spans(app, options.exporter, options.service_name)
 
 
 factory = filter_factory("opentelemetry", Options, _make)

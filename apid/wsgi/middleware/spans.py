@@ -16,7 +16,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from apid.wsgi.middleware.opentelemetry import Options
 from apid.wsgi.middleware.traceparent import BEGUN
 
 _WRAPPED = ("_app", "app", "application", "_application", "wrapped_app")
@@ -32,9 +31,9 @@ FLUSH_PATIENCE = 2000
 class Spans:
     """Make a span of each request."""
 
-    def __init__(self, app: WSGIApplication, options: Options) -> None:
-        if options.exporter != "none":
-            _set_up(options)
+    def __init__(self, app: WSGIApplication, exporter: str, service_name: str) -> None:
+        if exporter != "none":
+            _set_up(exporter, service_name)
         self._tracer = trace.get_tracer("apid")
         self._app = _spanned(app, self._tracer)
 
@@ -167,7 +166,7 @@ def _failed(span: trace.Span, error: BaseException) -> None:
     span.set_status(StatusCode.ERROR)
 
 
-def _set_up(options: Options) -> None:
+def _set_up(to: str, service_name: str) -> None:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
@@ -175,12 +174,12 @@ def _set_up(options: Options) -> None:
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return  # another pipeline of this worker has the filter too; there can be one provider
     exporter: SpanExporter
-    if options.exporter == "console":
+    if to == "console":
         exporter = ConsoleSpanExporter()
     else:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         exporter = OTLPSpanExporter()
-    provider = TracerProvider(resource=Resource.create({"service.name": options.service_name}))
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=FLUSH))
     trace.set_tracer_provider(provider)

@@ -1,52 +1,77 @@
-"""The engine that runs each request in a green thread.
-
-`eventlet.wsgi.server` runs the accept loop of each listening socket: what it accepts from is an acceptor, what it spawns is the
-beginning of a connection's life in the hub.
-"""
+"""The engine that runs each request in a green thread."""
 
 from __future__ import annotations
 
-import errno
+import gc
+import sys
+import threading
+import traceback
+import types
 from collections.abc import Callable
 from typing import Any
 
 import eventlet
+import eventlet.event
 import eventlet.wsgi
 import greenlet
+from eventlet import hubs, patcher, tpool
 
+from apid import scoreboard
 from apid.loggers import logger
-from apid.server.acceptor import Acceptor
-from apid.server.connection import Connection
-from apid.server.engines.eventlet import loop
+from apid.server.engines.base import Accepted, Accepting, Request
+from apid.server.engines.eventlet import loglock, loop, offload, wsgi_server
 from apid.server.engines.eventlet.executor import Pool
-from apid.server.request_handler import RequestHandler
 
 LOG = logger(__name__)
 
+_native = patcher.original("threading")
+
+
+def prepare(size: int, row: scoreboard.Row | None) -> Engine:
+    """Make this process ready, before the application loads: the hub, monkey_patch, the locks of logging.
+
+    The hub is made after the fork: one that is shared with the parent shares its epoll descriptor, and a child's changes would be
+    the parent's.
+    """
+    after_fork = vars(threading)["_after_fork"].__code__
+    loop.install(row)
+    eventlet.monkey_patch()
+    loglock.install()
+    engine = Engine(size)
+    engine.after_fork = types.FunctionType(after_fork, vars(threading))
+    return engine
+
 
 class Engine:
-    """Of a worker whose hub is loop.install's; see base.Engine."""
+    """Of a worker whose hub is loop.install's; see base.Engine.
+
+    Attributes:
+        after_fork: the at-fork function of `threading`. monkey_patch replaces it with an empty one, because green threads survive
+            a fork; in a child that the application forks they do not.
+    """
 
     name = "eventlet"
 
     def __init__(self, size: int) -> None:
         self.loop = loop.current()
         self.executor = Pool(self.loop, size)
-        self.environ: dict[str, object] = {}
+        self.environ: dict[str, object] = {"apid.offload": offload.offload}
+        self._hub = self.loop  # of this process: of a child, after a fork
+        self.after_fork: Callable[[], None] = _nothing
 
-    def decorate(self, handler: RequestHandler) -> None:
+    # For requests
+
+    def decorate(self, handler: Request) -> None:
         """Add eventlet's names."""
         environ = handler.environ
         environ["eventlet.set_idle"] = handler.owner.set_idle
         environ["eventlet.posthooks"] = []
         environ["eventlet.input"] = handler.input
 
-    def finish(self, handler: RequestHandler) -> None:
+    def finish(self, handler: Request) -> None:
         """Call what the application has left to be called after its answer."""
-        hooks = handler.environ.get(
-            "eventlet.posthooks"
-        )  # looked up anew: applications may put a list of their own there
-        for entry in hooks or ():
+        # looked up again: applications may put a list of their own there
+        for entry in handler.environ.get("eventlet.posthooks") or ():
             try:
                 hook, args, kwargs = entry
                 hook(handler.environ, *args, **kwargs)
@@ -63,118 +88,96 @@ class Engine:
         """Say what GreenletExit means."""
         return "the application killed its own green thread" if isinstance(error, greenlet.GreenletExit) else None
 
-    def accept(self, acceptor: Acceptor, connect: Callable[[int, Any], Connection], app: Any) -> None:
-        """Run the accept loop of a listening socket."""
-        shim = _Shim(acceptor, connect)
-        shim.server = eventlet.spawn(
-            eventlet.wsgi.server, shim, app, custom_pool=shim, protocol=_begin, log_output=False, debug=False
-        )
+    # For the worker
+
+    def accept(self, acceptor: Accepting, connect: Callable[[int, Any], Accepted], app: Any) -> None:
+        """Accept connections by `eventlet.wsgi.server`."""
+        wsgi_server.serve(acceptor, connect, app)
+
+    def descriptors(self) -> dict[str, int]:
+        """Return the descriptors that the engine needs, by description."""
+        return {"its epoll": self.loop.poll.fileno()}
+
+    def spawn(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function in a green thread of its own."""
+        eventlet.spawn(function, *args)
 
     def sleep(self, seconds: float) -> None:
         """Let others run for some seconds; not in the hub's greenlet."""
         eventlet.sleep(seconds)
 
+    def event(self) -> Any:
+        """Make an event that carries a value."""
+        return eventlet.event.Event()
+
+    def wait_readable(self, fd: int) -> bool:
+        """Wait until a descriptor can be read from; False: it was closed by this process."""
+        try:
+            hubs.trampoline(fd, read=True)
+        except hubs.IOClosed:
+            return False
+        return True
+
+    def limit(self, seconds: float) -> Any:
+        """Make a context manager that is left when the time is over, where code in it waits."""
+        return eventlet.Timeout(seconds, False)
+
+    def observe(self) -> Callable[[], types.FrameType | None]:
+        """Make a function that returns, in another native thread, the frame that the caller of this one has got to."""
+        main, ident = greenlet.getcurrent(), _native.get_ident()
+        return lambda: main.gr_frame or sys._current_frames().get(ident)  # noqa: SLF001 - its only name
+
+    def stacks(self) -> list[str]:
+        """Return the stacks of all green threads, the caller's last."""
+        blocks = ["".join(traceback.format_stack(found.gr_frame)) for found in gc.get_objects() if _suspended(found)]
+        return [*blocks, "".join(traceback.format_stack(sys._getframe(1)))]  # noqa: SLF001 - its only name
+
+    # For processes that the application forks
+
+    def thread(self) -> object:
+        """Return what stands for the running green thread, as a key."""
+        return greenlet.getcurrent()
+
+    def abandon(self) -> None:
+        """In such a process: a new hub takes the place of the worker's, and no thread but the caller lives on."""
+        self._hub.abandon()
+        loop.install(None)
+        self._hub = loop.current()  # for a child of the child
+        _drop_native_threads()
+
+    def become_main_thread(self) -> None:
+        """In such a process: make this thread the main one and mark all others as ended, or multiprocessing waits for them."""
+        active: dict[int, object] = vars(threading)["_active"]
+        if not isinstance(active.get(threading.get_ident()), threading.Thread):
+            active.pop(threading.get_ident(), None)  # of eventlet's copy of the module; it lacks methods
+        self.after_fork()
+
     def forget(self) -> None:
-        """In a process that the application forked: other requests never run there."""
+        """In such a process: other requests never run there."""
         current = greenlet.getcurrent()
         for thread in self.executor.threads:
             if thread is not current:  # releasing a green lock here would wake the threads that wait for it
                 thread.switch = thread.throw = _stay
 
 
-class _Shim:
-    """What `eventlet.wsgi.server` takes for its socket and its pool."""
-
-    def __init__(self, acceptor: Acceptor, connect: Callable[[int, Any], Connection]) -> None:
-        self.family = acceptor.sock.family
-        self.server: Any = None
-        self._acceptor = acceptor
-        self._connect = connect
-        self._count = 0
-        self._waiter: greenlet.greenlet | None = None
-        acceptor.accepted = self._accepted
-        acceptor.on_over = self._over
-
-    def getsockname(self) -> object:
-        """The address."""
-        return self._acceptor.sock.getsockname()
-
-    def accept(self) -> tuple[_Client, int]:
-        """Return the next connection and a key for it that is unique, which an AF_UNIX peer's address is not.
-
-        Raises:
-            OSError: ESHUTDOWN at the end, which lets `eventlet.wsgi.server` leave its loop.
-        """
-        if not self._count:
-            self._acceptor.start()
-        if self._acceptor.over:
-            raise OSError(errno.ESHUTDOWN, "this worker no longer accepts")
-        self._waiter = greenlet.getcurrent()
-        try:
-            found = loop.current().switch()
-        finally:
-            self._waiter = None
-        if found is None:
-            raise OSError(errno.ESHUTDOWN, "this worker no longer accepts")
-        self._count += 1
-        return _Client(found), self._count
-
-    def _accepted(self, fd: int, peer: Any) -> None:
-        if self._waiter is None:  # its green thread was killed
-            Connection.begin(self._connect(fd, peer))
-        else:
-            self._waiter.switch(self._connect(fd, peer))
-
-    def _over(self) -> None:
-        if self._waiter is not None:
-            loop.current().call_soon(self._leave)
-
-    def _leave(self) -> None:
-        if self._waiter is not None:
-            self._waiter.switch(None)
-
-    def close(self) -> None:
-        """Called at the end of the loop."""
-        if not self._acceptor.over:
-            self._acceptor.close()
-
-    def spawn(self, function: Callable[..., object], *args: Any) -> _Client:
-        """Called for an accepted connection: it begins its life, which needs no thread yet."""
-        function(*args)
-        client: _Client = args[0][1]
-        return client
-
-    def waitall(self) -> None:
-        """Called at the end. The server's drain is who waits for the connections."""
+def _drop_native_threads() -> None:
+    """Reset eventlet's thread pool: native threads do not survive a fork, and work given to them would never be done."""
+    if not tpool._setup_already:  # noqa: SLF001 - it has no other name
+        return
+    tpool._setup_already = False  # noqa: SLF001 - as above
+    tpool._threads.clear()  # noqa: SLF001 - as above
+    tpool._rsock.fd.close()  # noqa: SLF001 - below the hub, which knows nothing of it
+    tpool._wsock.close()  # noqa: SLF001 - as above
 
 
-class _Client:
-    """What `eventlet.wsgi.server` takes for an accepted socket, and for its green thread."""
-
-    __slots__ = ("conn",)
-
-    def __init__(self, conn: Connection) -> None:
-        self.conn = conn
-
-    def link(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function` at the connection's end."""
-        self.conn.link(function, *args)
-
-    def settimeout(self, seconds: float | None) -> None:
-        """Nothing: the deadlines are the connection's."""
-
-    def shutdown(self, how: int) -> None:
-        """Nothing: the drain decides when an idle connection ends."""
-
-    def close(self) -> None:
-        """Nothing: called when it is closed already."""
-
-
-def _begin(state: list[Any], server: object) -> None:
-    """What `eventlet.wsgi.server` calls as its protocol: the connection lives on in the hub."""
-    del server
-    state[1].conn.begin()
+def _suspended(found: object) -> bool:
+    """Whether an object is a green thread that has run and now waits; isinstance would touch proxies of the application."""
+    return issubclass(type(found), greenlet.greenlet) and found.gr_frame is not None  # type: ignore[attr-defined]  # narrowed by type()
 
 
 def _stay(*_: object) -> None:
     """Replacement for `switch` and `throw` of other requests' green threads in a forked child."""
+
+
+def _nothing() -> None:
+    """Where nothing was patched."""
