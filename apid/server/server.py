@@ -24,6 +24,7 @@ from apid.server import context, tls_context
 from apid.server.acceptor import Acceptor
 from apid.server.accounts import Accounts
 from apid.server.connection import Connection
+from apid.server.engines import base
 from apid.server.interruptions import Cut, RequestTimeout
 from apid.server.phase import Phase
 from apid.server.request_handler import RequestHandler
@@ -40,7 +41,7 @@ class Server:
 
     def __init__(
         self,
-        engine: Any,
+        engine: base.Engine,
         settings: conf.Http,
         row: scoreboard.Row,
         *,
@@ -50,7 +51,7 @@ class Server:
         """Make a server.
 
         Args:
-            engine: what runs requests, a `base.Engine`.
+            engine: what runs requests.
             settings: of the HTTP server.
             row: where it counts.
             environ: entries for every request's environ.

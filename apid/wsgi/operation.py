@@ -64,7 +64,7 @@ class Operation:
         query: dict[str, Any] | None = None
         for span, schema in self.declared.queries:
             if span.holds(version):
-                query = schema.read(request.query)  # type: ignore[attr-defined]  # query_schema() has put a query schema here
+                query = schema.read(request.query)
         if self.takes_query:
             found["query"] = dict(request.query) if query is None else query
         return found

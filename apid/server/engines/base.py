@@ -231,11 +231,23 @@ class Engine(Protocol):
     """
 
     name: str
-    loop: Loop
-    executor: Executor
     environ: dict[str, object]
-    decorate: Callable[[Any], None] | None
-    finish: Callable[[Any], None] | None
+
+    @property
+    def loop(self) -> Loop:
+        """Its loop."""
+
+    @property
+    def executor(self) -> Executor:
+        """Its slots."""
+
+    @property
+    def decorate(self) -> Callable[[Any], None] | None:
+        """Add to an environ."""
+
+    @property
+    def finish(self) -> Callable[[Any], None] | None:
+        """Be done with a request."""
 
     # For requests
 
