@@ -12,6 +12,7 @@ It puts the parts together and drains them. How a drain goes, in the order of wh
 
 from __future__ import annotations
 
+import functools
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -197,7 +198,7 @@ class Server:
             if handler is not None:
                 text = _describe(handler)
                 if handler.started:
-                    self._loop.call_soon(lambda handler=handler: self._executor.interrupt(handler, Cut))
+                    self._loop.call_soon(functools.partial(self._executor.interrupt, handler, Cut))
                     self._engine.sleep(0)
                 # One that is over without having been cut was answered in the turn that the loop took.
                 if conn.handler is handler or handler.outcome == "cut":
@@ -212,7 +213,7 @@ class Server:
         self._loop.call_later(min(1.0, timeout / 4), self._look_for_late)
         before = time.monotonic_ns() - int(timeout * 1e9)
         for handler in self._executor.tasks():
-            if handler.deadline_from < before:
+            if isinstance(handler, RequestHandler) and handler.deadline_from < before:
                 handler.deadline_from = time.monotonic_ns()  # who swallows it gets it again, after as long again
                 self._accounts.cells[scoreboard.TIMEOUTS] += 1
                 self._executor.interrupt(handler, RequestTimeout)
