@@ -1,0 +1,1 @@
+"""Native threads: a loop of our own, and threads that run requests."""

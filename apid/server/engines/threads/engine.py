@@ -1,0 +1,202 @@
+"""The engine that runs requests in native threads. Nothing is replaced in the standard library."""
+
+from __future__ import annotations
+
+import contextlib
+
+import select
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from apid import scoreboard
+from apid.errors import ConfigError
+from apid.loggers import logger
+from apid.posix import native, signals
+from apid.server.engines.base import Accepted, Accepting, Request
+from apid.server.engines.threads import limits
+from apid.server.engines.threads.executor import Executor
+from apid.server.engines.threads.loop import Loop
+from apid.server.engines.threads.sockets import LazySocket
+
+LOG = logger(__name__)
+
+
+def prepare(size: int, row: scoreboard.Row | None) -> Engine:
+    """Make the engine, before the application loads.
+
+    Raises:
+        ConfigError: this process may not have so many threads.
+    """
+    limits.check(size)
+    return Engine(size, row)
+
+
+class Engine:
+    """See base.Engine."""
+
+    name = "threads"
+    interrupts = False
+
+    def __init__(self, size: int, row: scoreboard.Row | None) -> None:
+        self.loop = Loop(row)
+        self.executor = Executor(self.loop, size)
+        self.environ: dict[str, object] = {"wsgi.multithread": True}
+        self.finish = None
+
+    # For requests
+
+    def decorate(self, handler: Request) -> None:
+        """Give the socket to libraries that look for it, where a client asks for another protocol."""
+        environ = handler.environ
+        if "HTTP_UPGRADE" in environ:
+            environ["werkzeug.socket"] = environ["gunicorn.socket"] = LazySocket(handler.input.get_socket)
+
+    def already_handled(self) -> bool:
+        """Nothing says so here."""
+        return False
+
+    def killed(self, error: BaseException) -> str | None:
+        """Nothing ends a native thread from outside."""
+        del error
+        return None
+
+    # For the worker
+
+    def accept(self, acceptor: Accepting, connect: Callable[[int, Any], Accepted], app: Any) -> None:
+        """Accept in the loop."""
+        del app
+        acceptor.accepted = lambda fd, peer: connect(fd, peer).begin()
+        acceptor.start()
+
+    def main(self, live: Callable[[], int]) -> int:
+        """Turn the loop, and call `live` in a thread of its own: this one runs the application's signal handlers.
+
+        Returns:
+            What `live` does.
+        """
+        found: list[int | BaseException] = []
+
+        def call() -> None:
+            try:
+                found.append(live())
+            except BaseException as error:  # noqa: BLE001 -- raised again in the main thread
+                found.append(error)
+
+        self.executor.start()
+        thread = threading.Thread(target=call, name="apid-life", daemon=True)
+        thread.start()
+        while not found:
+            try:
+                signals.unblock_all()
+                thread.join()
+            except BaseException:
+                LOG.exception("the main thread was interrupted by an exception, perhaps of a signal handler")
+        self.executor.stop()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return found[0]
+
+    def in_loop(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the loop and return what it does; not to be called there."""
+        found: list[Any] = []
+        done = native.allocate_lock()
+        done.acquire()
+
+        def call() -> None:
+            try:
+                found.append(function())
+            finally:
+                done.release()
+
+        self.loop.call_soon_threadsafe(call)
+        done.acquire()
+        return found[0]
+
+    def descriptors(self) -> dict[str, int]:
+        """Return the descriptors that the engine needs, by description."""
+        return self.loop.descriptors()
+
+    def spawn(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function in a native thread of its own."""
+        threading.Thread(target=function, args=args, name=f"apid-{function.__name__.strip('_')}", daemon=True).start()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        native.sleep(seconds)
+
+    def event(self) -> Event:
+        """Make an event that carries a value."""
+        return Event()
+
+    def wait_readable(self, fd: int) -> bool:
+        """Wait until a descriptor can be read from; False: it was closed by this process."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return not any(found & select.POLLNVAL for _, found in poll.poll())
+
+    def limit(self, seconds: float) -> contextlib.AbstractContextManager[object]:
+        """Nothing can be thrown into a native thread."""
+        del seconds
+        return contextlib.nullcontext()
+
+    def observe(self) -> Callable[[], FrameType | None]:
+        """Make a function that returns, in another native thread, the frame that the caller of this one has got to."""
+        ident = native.get_ident()
+        return lambda: sys._current_frames().get(ident)  # noqa: SLF001 - its only name
+
+    def stacks(self) -> list[str]:
+        """Return the stacks of all threads, the caller's last."""
+        mine = native.get_ident()
+        names = {one.ident: one.name for one in threading.enumerate()}
+        frames = sys._current_frames()  # noqa: SLF001 - its only name
+        blocks = [
+            f'Thread "{names.get(ident, ident)}"\n' + "".join(traceback.format_stack(frame))
+            for ident, frame in frames.items()
+            if ident != mine
+        ]
+        return [*blocks, "".join(traceback.format_stack(frames[mine]))]
+
+    # For processes that the application forks
+
+    def thread(self) -> object:
+        """Return what stands for the running thread, as a key."""
+        return native.get_ident()
+
+    def abandon(self) -> None:
+        """In such a process: no thread but the caller has come with it."""
+        if not self.loop.abandoned:
+            self.loop.abandon()
+
+    def become_main_thread(self) -> None:
+        """Nothing: `threading` has done so."""
+
+    def forget(self) -> None:
+        """Nothing: no other request runs here."""
+
+
+class Event:
+    """Something that happens once, and what is known of it then; see base.Event."""
+
+    def __init__(self) -> None:
+        self._lock = native.allocate_lock()
+        self._lock.acquire()
+        self._values: list[object] = []
+
+    def ready(self) -> bool:
+        """Whether it has happened."""
+        return bool(self._values)
+
+    def send(self, value: object) -> None:
+        """It happens; a second time is as nothing."""
+        self._values.append(value)
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self) -> Any:
+        """Wait for it; returns the value."""
+        with self._lock:
+            return self._values[0]

@@ -1,0 +1,334 @@
+"""The native threads that run requests, and who of them leads the loop.
+
+Handing a request to another thread costs as much as the request itself where it is short: a lock, a switch, cold caches. So the
+thread that leads the loop runs it in place. If it takes longer than `PATIENCE`, the monitor takes the lead away from it and gives
+it to another thread, and the first one becomes a follower when it is done. Where requests are seen to block again and again, that
+would cost a switch and a pause for each of them; those are given to a follower before they are called. What has blocked is
+remembered by listener, method and the beginning of the path.
+
+The lead is a token in a list. list.append and list.pop are atomic, with the GIL and in free-threaded builds: whoever gets the
+token out, the thread at the end of its request or the monitor, decides who leads. So what comes after a request's call, in the
+frames below it, must touch nothing of the loop's unless the thread still leads.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextvars
+import functools
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from apid.loggers import logger
+from apid.posix import native
+from apid.server import forked
+from apid.server.engines.base import Outcome, Task, Waiting
+from apid.server.engines.threads.loop import Loop
+from apid.server.timer_wheel import NEVER
+
+LOG = logger(__name__)
+
+PATIENCE = 0.001
+"""Seconds that a request may take in the thread that leads."""
+
+SHORT = 0.0005
+"""Seconds within which a request counts as one that does not block."""
+
+IDLE = 30.0
+"""Seconds after which a thread without work ends."""
+
+REST = 20
+"""Looks without a request after which the monitor sleeps."""
+
+STRANGE, OFTEN, MOST = 16, 48, 255
+"""What a request that has blocked adds to its kind; from where its kind is given away at once; the end of the scale."""
+
+_LEAD: Any = object()
+_EMPTY = contextvars.Context()
+_monotonic = time.monotonic
+
+
+class Thread:
+    """A native thread of the executor.
+
+    Attributes:
+        leads: it turns the loop. task: what it runs. since: when that began, in seconds of the monotonic clock.
+    """
+
+    __slots__ = ("leads", "number", "since", "task")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.leads = False
+        self.task: Task | None = None
+        self.since = 0.0
+
+
+class Executor:
+    """A number of slots, and the threads that fill them; see base.Executor.
+
+    Attributes:
+        threads: those that live, by number.
+        gil_wait: seconds that the monitor has waited for the interpreter beyond its nap, a moving average.
+    """
+
+    def __init__(self, loop: Loop, size: int) -> None:
+        self._loop = loop
+        self.size = size
+        self.busy = 0
+        self.on_full: Callable[[], None] = _nothing
+        self.on_room: Callable[[], None] = _nothing
+        self.threads: dict[int, Thread] = {}
+        self.gil_wait = 0.0
+        self._done_at = _monotonic()
+        self._waiting: collections.deque[Task] = collections.deque()
+        self._running: set[Task] = set()
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._mutex = threading.Lock()  # of the two numbers below
+        self._idle = 0
+        self._number = 0
+        self._token: list[float] = []  # when the request that runs in the leading thread began
+        self._leader = Thread(0)
+        self._state = threading.local()
+        self._blocks = bytearray(256)
+        self._alarm: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._asleep = False
+        self._stopping = False
+        loop.alive_at = self._alive_at
+
+    def __repr__(self) -> str:
+        """Its numbers."""
+        return f"<Executor {self.busy}/{self.size} waiting={len(self._waiting)} threads={len(self.threads)}>"
+
+    @property
+    def full(self) -> bool:
+        """Whether no slot is free."""
+        return self.busy >= self.size
+
+    def waiting(self) -> int:
+        """Tasks that wait for a slot."""
+        return len(self._waiting)
+
+    def tasks(self) -> list[Task]:
+        """The tasks that run."""
+        return list(self._running)
+
+    def current(self) -> Task | None:
+        """The task that the caller runs in, by its context: what it starts with a copy of that belongs to it, too."""
+        return _task.get()
+
+    def interrupt(self, task: Task, error: type[BaseException]) -> bool:
+        """Nothing can be thrown into a native thread."""
+        del task, error
+        return False
+
+    def _alive_at(self, now: float) -> float:
+        """A loop whose slots are all taken is as alive as the last of them was."""
+        return self._done_at if self.busy >= self.size else now
+
+    # Leading
+
+    def start(self) -> None:
+        """Begin to turn the loop."""
+        threading.Thread(target=self._monitor, name="apid-monitor", daemon=True).start()
+        self._hand(_LEAD)
+
+    def _lead(self, me: Thread) -> None:
+        self._leader = me
+        me.leads = True
+        loop = self._loop
+        while me.leads and not self._stopping:
+            try:
+                loop.turn(me)
+            except BaseException:
+                if loop.abandoned:
+                    raise
+                LOG.exception("the event loop was interrupted by an exception")
+                native.sleep(0.01)
+
+    def _hand(self, item: Any) -> None:
+        """Give a task, or the lead, to a thread that is idle, or to a new one."""
+        with self._mutex:
+            enough = self._idle > self._queue.qsize()
+            self._queue.put(item)
+            if enough:
+                return
+            self._number = number = self._number + 1
+        thread = Thread(number)
+        try:
+            threading.Thread(target=self._follow, args=(thread,), name=f"apid-{number}", daemon=True).start()
+        except RuntimeError as error:
+            LOG.error("no thread can be started: %s; %d there are", error, len(self.threads))
+
+    def _monitor(self) -> None:
+        """Take the lead away from a thread whose request takes long."""
+        token = self._token
+        quiet = 0
+        while not self._stopping:
+            before = _monotonic()
+            native.sleep(PATIENCE)
+            now = _monotonic()
+            self.gil_wait += (max(0.0, now - before - PATIENCE) - self.gil_wait) / 64
+            if not token:
+                quiet += 1
+                if quiet > REST:
+                    self._asleep = True
+                    self._alarm.get()
+                    quiet = 0
+                continue
+            quiet = 0
+            try:
+                if now - token[0] < PATIENCE:
+                    continue
+                token.pop()
+            except IndexError:
+                continue
+            self._hand(_LEAD)
+
+    def _give_lead_away(self) -> None:
+        """In a task that is about to wait: let another thread lead, if this one does."""
+        me: Thread | None = getattr(self._state, "thread", None)
+        if me is not None and me.leads and me.task is not None:
+            try:
+                self._token.pop()
+            except IndexError:
+                return  # the monitor was faster
+            self._hand(_LEAD)
+
+    # Running
+
+    def submit(self, task: Task) -> None:
+        """Run a task, now or when there is a slot; called in the loop."""
+        if self.busy >= self.size:
+            self._waiting.append(task)
+            return
+        self.busy += 1
+        if self.busy == self.size:
+            self._done_at = _monotonic()
+            self.on_full()
+        self._start(task)
+
+    def _start(self, task: Task) -> None:
+        """In the loop. After it, the caller may no longer be the one that leads."""
+        task.begin()
+        self._running.add(task)
+        kind = task.kind
+        blocks = self._blocks
+        if blocks[kind] >= OFTEN:
+            self._hand(task)
+            return
+        me = self._leader
+        me.task = task
+        me.since = _monotonic()
+        if self._asleep:
+            self._asleep = False
+            self._alarm.put(None)
+        self._token.append(me.since)
+        outcome = self._run(task)
+        me.task = None
+        try:
+            self._token.pop()
+        except IndexError:
+            me.leads = False
+            blocks[kind] = min(MOST, blocks[kind] + STRANGE)
+            self._loop.call_soon_threadsafe(functools.partial(self._finish, task, outcome, True))
+            return
+        if blocks[kind]:
+            blocks[kind] -= 1
+        self._finish(task, outcome, False)
+
+    def _run(self, task: Task) -> Outcome | None:
+        outcome = None
+        try:
+            outcome = _EMPTY.copy().run(_in_context, task)
+        except BaseException as error:
+            if self._loop.abandoned:
+                forked.leave(error)
+            LOG.exception("a bug in the server: %r failed", task)
+        if self._loop.abandoned:
+            forked.leave(None)
+        return outcome
+
+    def _finish(self, task: Task, outcome: Outcome | None, elsewhere: bool) -> None:
+        """In the loop."""
+        self._running.discard(task)
+        if elsewhere:
+            self._done_at = _monotonic()
+        if outcome is None:
+            task.failed()
+        else:
+            task.done(outcome, elsewhere=elsewhere)
+        if self._waiting:
+            self._loop.call_soon(functools.partial(self._start, self._waiting.popleft()))
+            return
+        self.busy -= 1
+        if self.busy == self.size - 1:
+            self.on_room()
+
+    def _follow(self, me: Thread) -> None:
+        self._state.thread = me
+        self.threads[me.number] = me
+        items = self._queue
+        try:
+            while True:
+                with self._mutex:
+                    self._idle += 1
+                try:
+                    item = items.get(timeout=IDLE)
+                except queue.Empty:
+                    item = None
+                with self._mutex:
+                    self._idle -= 1
+                    if item is None:
+                        if self._queue.qsize():
+                            continue
+                        return
+                if item is _LEAD:
+                    self._lead(me)
+                else:
+                    self._work(me, item)
+        finally:
+            del self.threads[me.number]
+
+    def _work(self, me: Thread, task: Task) -> None:
+        me.task = task
+        me.since = began = _monotonic()
+        outcome = self._run(task)
+        me.task = None
+        kind = task.kind
+        if _monotonic() - began < SHORT and self._blocks[kind]:
+            self._blocks[kind] -= 1
+        self._loop.call_soon_threadsafe(functools.partial(self._finish, task, outcome, True))
+
+    # In a task
+
+    def wait(self, stream: Waiting, *, writing: bool) -> None:
+        """Wait in the kernel."""
+        self._give_lead_away()
+        poll = select.poll()
+        poll.register(stream.sock.fileno(), select.POLLOUT if writing else select.POLLIN | select.POLLRDHUP)
+        left = None if stream.until == NEVER else max(0.0, stream.until - _monotonic()) * 1000
+        if not poll.poll(left):
+            stream.expired = True
+        elif not writing:
+            stream.readable = True
+
+    def pause(self) -> None:
+        """A thread of its own holds nobody up; one that leads gives the lead away."""
+        self._give_lead_away()
+
+
+_task: contextvars.ContextVar[Task | None] = contextvars.ContextVar("apid_task", default=None)
+
+
+def _in_context(task: Task) -> Outcome:
+    _task.set(task)
+    return task.run()
+
+
+def _nothing() -> None:
+    """Until somebody wants to know."""
