@@ -114,9 +114,9 @@ class BootFailed:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecycleAsked:
-    """Worker: it wants to be replaced (`max_requests` or `rss`); it goes on serving until told to drain."""
+    """Worker: it wants to be replaced (`max_requests`, `max_worker_rss`, or requests that hold more than half of its slots and cannot be ended); it goes on serving until told to drain."""
 
-    cause: Annotated[str, one_of("recycle", "rss")]
+    cause: Annotated[str, one_of("recycle", "rss", "stuck")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from apid.conf import database, identity, listener, paste_deploy, text
 from apid.conf.files import anchored
 from apid.conf.server import default_workers
-from apid.conf.settings import Address, Daemon, Http, Listener, Log, Paste, Settings
+from apid.conf.settings import POOL_SIZES, Address, Daemon, Http, Listener, Log, Paste, Settings
 from apid.conf.tls import build_tls
 from apid.conf.types import check_unix_path
 from apid.conf.values import Value, Values
@@ -29,7 +29,9 @@ SYSTEM = f"/etc/apid/{paste_deploy.DEFAULT_CONFIG_FILE}"
 
 _OF_A_LISTENER = ("trusted_proxies", "trusted_proxy_headers", "allowed_hosts")
 _HTTP_NAMES = [
-    f.name for f in dataclasses.fields(Http) if f.name not in ("keepalive", "access_log", "access_log_format", "where")
+    f.name
+    for f in dataclasses.fields(Http)
+    if f.name not in ("keepalive", "pool_size", "access_log", "access_log_format", "where")
 ]
 
 
@@ -106,7 +108,10 @@ def _http(values: Values, effective: dict[str, str]) -> Http:
             f"is more than max_header_size ({values['max_header_size'].value}), which holds all header lines together"
         )
         raise values["max_header_line"].error(text)
+    pool_size = values["pool_size"].value or POOL_SIZES[values["engine"].value]
+    effective["pool_size"] = str(pool_size)
     return Http(
+        pool_size=pool_size,
         keepalive=values["http_keepalive"].value,
         access_log=target,
         access_log_format=values["access_log_format"].value or "",

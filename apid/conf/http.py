@@ -6,7 +6,8 @@ from oslo_config import cfg
 
 from apid import forwarded
 from apid.conf.declare import option
-from apid.conf.types import Count, Hosts, LineFormat, Networks, ProxyHeaders, Seconds, Size, Switch, Text
+from apid.conf.settings import POOL_SIZES
+from apid.conf.types import Choice, Count, Hosts, LineFormat, Networks, ProxyHeaders, Seconds, Size, Switch, Text
 
 ACCESS_LOG_TEXTS = (
     "client_ip", "client_port", "forwarded_ip", "date_time", "request_line", "method", "path", "query", "protocol", "host",
@@ -17,11 +18,18 @@ ACCESS_LOG_NUMBERS = ("status_code", "body_length", "bytes_in", "bytes_out", "wa
 
 OPTS: list[cfg.Opt] = [
     option(
+        "engine",
+        Choice(*POOL_SIZES),
+        "eventlet",
+        "What runs requests: green threads (eventlet), for applications that are written for it or do without native "
+        "threads, or native threads (threads), for all others; see docs/ENGINES.md.",
+    ),
+    option(
         "pool_size",
         Count(1, 1_000_000),
-        1000,
+        None,
         "Requests that one worker runs at the same time; idle connections do not count. While it runs as many, new connections "
-        "wait in the kernel for the first worker to be free.",
+        "wait in the kernel for the first worker to be free. The default is 1000 with engine = eventlet, 32 with threads.",
         "max_clients",
         "wsgi_default_pool_size",
         "wsgi/default_pool_size",

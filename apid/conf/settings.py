@@ -70,10 +70,15 @@ class Paste:
     where: str = dataclasses.field(default="[paste_deploy] config_file", compare=False)
 
 
+POOL_SIZES = {"eventlet": 1000, "threads": 32}
+"""The engines, and how many requests a worker runs at the same time by default."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Http:
     """What the HTTP engine needs to know."""
 
+    engine: str = "eventlet"
     pool_size: int = 1000
     keepalive: bool = True
     keepalive_timeout: float = 75.0

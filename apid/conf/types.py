@@ -258,6 +258,21 @@ class Names(_Type):
         return names
 
 
+class Choice(_Type):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__("word")
+        self.words = words
+
+    def __call__(self, value: Any) -> str:
+        """Return the word."""
+        word = str(value).strip()
+        if word not in self.words:
+            raise ValueError("must be " + " or ".join(self.words))
+        return word
+
+
 class Choices(_Type):
     """Some of a few words, separated by commas."""
 

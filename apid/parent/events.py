@@ -19,6 +19,7 @@ class Cause:
     RELOAD = "reload"
     RECYCLE = "recycle"
     RSS = "rss"
+    STUCK = "stuck"
     SCALE = "scale"
     HUNG = "hung"
     BOOT = "boot"

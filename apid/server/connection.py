@@ -163,24 +163,29 @@ class Connection:
             elif self.phase is _LINGER and stream.drink():
                 self.end()
 
-    def advance(self) -> None:
-        """Read until there is a head to serve or nothing left to read."""
+    def advance(self) -> bool:
+        """Read until there is a head to serve or nothing left to read.
+
+        Returns:
+            Whether a request has begun. Then it may be over as well, or its thread may not be the loop's any more: nothing is to
+            be touched.
+        """
         if self.phase >= _ACTIVE:
-            return
+            return False
         stream = self.stream
         try:
             if self.phase < _NEW and not self._preliminaries():
                 self._park()
-                return
+                return False
             if stream.buffer and self.phase is not _HEAD and self._parse():
-                return
+                return True
             while stream.readable:
                 data = stream.read(BLOCK)
                 if data is None:
                     break
                 if not data:
                     self._end_of_input()
-                    return
+                    return False
                 self.accounts.cells[_BYTES_IN] += len(data)
                 if stream.buffer:
                     if isinstance(stream.buffer, bytes):
@@ -189,11 +194,12 @@ class Connection:
                 else:
                     stream.buffer = data
                 if self._parse():
-                    return
+                    return True
         except Refusal as refusal:
             self.refuse(refusal)
-            return
+            return False
         self._park()
+        return False
 
     def _preliminaries(self) -> bool:
         """What comes before HTTP: a PROXY header, a TLS handshake. Returns whether it is over."""
@@ -272,27 +278,17 @@ class Connection:
                 if stream.until > time.monotonic():
                     self.loop.wheel.set(self, stream.until)
                     return
-                self.accounts.cells[scoreboard.TIMEOUTS] += 1
                 stream.expired = True
                 wake()
             elif self.lazy and self.accounts.draining:
-                with contextlib.suppress(OSError):
-                    stream.sock.shutdown(socket.SHUT_RDWR)
+                stream.shut()
             else:
                 self.deadline = NEVER  # nobody waits for the client: the next wait sets its own
         elif phase is _HEAD:
             self.accounts.cells[scoreboard.TIMEOUTS] += 1
             self.refuse(Refusal(408, "the head of the request did not come in time"))
         elif phase is _IDLE or phase is _NEW:
-            # A request may have come this moment: it is served. One that comes later is never run.
-            stream.readable = True
-            served = self.served
-            self.advance()
-            if self.phase is _HEAD and self.deadline <= time.monotonic():
-                self.expired()  # the deadline was for the whole head
-            elif self.phase is phase and self.served == served:
-                self.accounts.cells[scoreboard.TIMEOUTS] += phase is _NEW
-                self.finish()
+            self.loop.call_soon(self._last_look)
         elif phase < _NEW:
             self.accounts.cells[scoreboard.TIMEOUTS] += 1
             stream.readable = (
@@ -301,6 +297,20 @@ class Connection:
             self.finish()
         else:
             self.end()
+
+    def _last_look(self) -> None:
+        """A request may have come this moment: it is served. One that comes later is never run."""
+        phase = self.phase
+        if phase is not _IDLE and phase is not _NEW:
+            return
+        self.stream.readable = True
+        if self.advance():
+            return
+        if self.phase is _HEAD and self.deadline <= time.monotonic():
+            self.expired()  # the deadline was for the whole head
+        elif self.phase is phase:
+            self.accounts.cells[scoreboard.TIMEOUTS] += phase is _NEW
+            self.finish()
 
     def drain(self, now: float) -> None:
         """The service drains: whoever waits for nothing in particular may still do so for a moment."""
@@ -323,6 +333,8 @@ class Connection:
     def completed(self, handler: RequestHandler, outcome: Outcome) -> None:
         """A request is over."""
         self.handler = None
+        if self.phase is _CLOSED:
+            return
         if outcome is Outcome.KEEP_ALIVE:
             self._idle((handler.started + handler.wall_us * 1000) / 1e9)
         elif outcome is Outcome.LINGER:
@@ -369,6 +381,9 @@ class Connection:
     def end(self) -> None:
         """Close at once."""
         if self.phase is _CLOSED:
+            return
+        if self.handler is not None and self.handler.started and not self.stream.executor.interrupts:
+            self.stream.shut()  # the thread that runs it has the descriptor; its end comes here again
             return
         self.phase = _CLOSED
         self.handler = None

@@ -6,9 +6,11 @@ request's id, and a client sees a fault without details (S6, S7).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Protocol
 
+from apid import scoreboard
 from apid.loggers import logger
 from apid.server import forked
 from apid.server.context import Context
@@ -25,6 +27,7 @@ from apid.server.wsgi_input import WsgiInput
 LOG = logger(__name__)
 
 _monotonic_ns = time.monotonic_ns
+_TOO_LONG = "the request took too long"
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (RequestTimeout, "timeout"), (Cut, "cut"), (ClientGone, "client_gone"), (ClientSlow, "client_slow"), (Refusal, "refused"),
 )  # fmt: skip
@@ -59,6 +62,7 @@ class RequestHandler:
         response: the answer. input: the content.
         wall_us: how long it took, once it is over.
         refused: the status that we have answered in place of the application, or 0.
+        late: request_timeout is over, and the request could not be ended: its slot stays taken.
         outcome: `complete`, or what kept the answer from being so, in the access log's words.
     """
 
@@ -68,6 +72,7 @@ class RequestHandler:
         "deadline_from",
         "environ",
         "input",
+        "late",
         "number",
         "outcome",
         "owner",
@@ -92,6 +97,7 @@ class RequestHandler:
         self.started = self.deadline_from = 0
         self.wall_us = 0
         self.refused = 0
+        self.late = False
         self.outcome = "complete"
 
     def __repr__(self) -> str:
@@ -136,12 +142,39 @@ class RequestHandler:
         for size in self.input.interim:
             accounts.interim(size)
         received, stream.received = stream.received, 0
+        if stream.waits:
+            accounts.cells[scoreboard.TIMEOUTS] += stream.waits
+            stream.waits = 0
+        if self.late:
+            self.outcome = "timeout"
         accounts.answered(self, received)
         self.owner.completed(self, outcome)
 
     def failed(self) -> None:
         """A bug of ours must not leave a connection behind that a drain would wait for."""
-        self.owner.end()
+        self.owner.completed(self, Outcome.CLOSE)
+
+    def expire(self) -> None:
+        """request_timeout is over, and nothing can be thrown into the request's thread: answer in its place, and shut the socket."""
+        self.late = True
+        response = self.response
+        claimed = response.claim()
+        self._has_expired(begun=not claimed)
+        if claimed:
+            date = self.context.accounts.date.field[6:-2]
+            refusal = Refusal(503, _TOO_LONG)
+            data = error_response.response(refusal, self.request_id, date)
+            with contextlib.suppress(OSError):
+                response.sent += self.stream.write(data)
+            response.code = self.refused = 503
+        self.stream.shut()
+
+    @property
+    def kind(self) -> int:
+        """A number below 256 that requests of the same sort have in common: listener, method, the beginning of the path."""
+        path = self.environ["PATH_INFO"]
+        end = path.find("/", path.find("/", 1) + 1)
+        return hash((self.context.name, self.request.method, path if end < 1 else path[:end])) & 0xFF
 
     # In the task
 
@@ -187,6 +220,9 @@ class RequestHandler:
         response.close = True
         causes = error, self.input.failure
         self.outcome = next((word for kind, word in _OUTCOMES for cause in causes if isinstance(cause, kind)), "failed")
+        if self.late:
+            response.ending = Outcome.CLOSE  # `expire` has said all that there is to say
+            return
         answer = self._explain(error)
         if response.begun:
             response.abort()
@@ -201,15 +237,20 @@ class RequestHandler:
             else:
                 self.refused = answer.status
 
+    def _has_expired(self, *, begun: bool) -> None:
+        line = self.request.line.decode("latin-1")
+        age = (_monotonic_ns() - self.started) / 1e9
+        how = "ended by" if self.context.engine.executor.interrupts else "answered, but not ended, by"
+        broken = "; the answer had begun, and is broken off" if begun else ""
+        LOG.warning("%s: %s %s request_timeout after %.1f s%s", self.request_id, line, how, age, broken)
+
     def _explain(self, error: BaseException) -> Refusal | None:
         """Log what happened, once; return what to say to the client, None where there is nobody to say it to."""
         line = self.request.line.decode("latin-1")
         failure = self.input.failure
         if isinstance(error, RequestTimeout):
-            age = (_monotonic_ns() - self.started) / 1e9
-            begun = "; the answer had begun, and is broken off" if self.response.begun else ""
-            LOG.warning("%s: %s ended by request_timeout after %.1f s%s", self.request_id, line, age, begun)
-            return Refusal(503, "the request took too long")
+            self._has_expired(begun=self.response.begun)
+            return Refusal(503, _TOO_LONG)
         if isinstance(error, Cut):
             return None
         if isinstance(error, ClientGone) or isinstance(failure, ClientGone):

@@ -7,6 +7,7 @@ it ends request_handler.py's.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from apid.loggers import logger
 from apid.server.context import Context
 from apid.server.engines.base import Outcome
 from apid.server.file_wrapper import FileWrapper
+from apid.server.interruptions import ClientGone, RequestTimeout
 from apid.server.protocol.request_head import Head
 from apid.server.protocol.response_head import LAST_CHUNK, ResponseHead, chunk
 from apid.server.stream import Stream
@@ -60,6 +62,7 @@ class ResponseWriter:
 
     __slots__ = (
         "_chunked",
+        "_claim",
         "_context",
         "_head",
         "_input",
@@ -88,6 +91,7 @@ class ResponseWriter:
         self.number = number
         self._head: ResponseHead | None = None
         self.begun = False
+        self._claim = None if context.engine.executor.interrupts else [None]
         self._chunked = False
         self._left: int | None = None  # of a declared Content-Length
         self.close = False
@@ -95,6 +99,14 @@ class ResponseWriter:
         self.failed = False
         self.code = 0
         self.sent = 0
+
+    def claim(self) -> bool:
+        """Take the right to send the head, which only one thread gets; returns whether this one has it."""
+        try:
+            self._claim.pop()  # type: ignore[union-attr]  # where nothing can be thrown into a request there is a list
+        except IndexError:
+            return False
+        return True
 
     @property
     def request_id(self) -> str:
@@ -273,6 +285,8 @@ class ResponseWriter:
                     raise given.failure  # it was caught, and taken for a fault of the application's: it is the client's
             given.answered = True
             close = close or given.should_send_hundred_continue or given.left > DISCARD
+        if self._claim is not None and not self.claim():
+            raise RequestTimeout
         self.begun = True
         self._silent = self._is_bodyless()
         self.code = head.code
@@ -332,6 +346,8 @@ class ResponseWriter:
             OSError: the client is gone, or does not read.
         """
         self.close = True
+        if self._claim is not None and not self.claim():
+            raise ClientGone(errno.ECONNRESET, "it has been answered already")
         self._send(data[: data.index(b"\r\n\r\n") + 4] if self.request.method == "HEAD" else data)
         self.code = code
 

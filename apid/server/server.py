@@ -169,21 +169,30 @@ class Server:
         """
         accounts = self._accounts
         until = time.monotonic() + deadline
-        accounts.draining = accounts.closing = True
-        accounts.accepting = False
-        accounts.count()
-        for acceptor in self._acceptors:
-            acceptor.end(empty=not successor or acceptor.address in addresses)
-        now = time.monotonic()
-        self._loop.wheel.refine(LOOK)
-        for conn in list(accounts.connections):
-            conn.drain(now)
+
+        def begin() -> None:
+            accounts.draining = accounts.closing = True
+            accounts.accepting = False
+            accounts.count()
+            for acceptor in self._acceptors:
+                acceptor.end(empty=not successor or acceptor.address in addresses)
+            now = time.monotonic()
+            self._loop.wheel.refine(LOOK)
+            for conn in list(accounts.connections):
+                conn.drain(now)
+
+        self._engine.in_loop(begin)
         while time.monotonic() < until and (accounts.connections or self.listening):
             self._engine.sleep(LOOK)
-        return self._cut()
+        cut: list[str] = self._engine.in_loop(self._cut)
+        return cut
 
     def lose(self) -> list[str]:
         """Count the requests in flight as cut, for they are about to be lost; returns a text for each."""
+        lost: list[str] = self._engine.in_loop(self._lose)
+        return lost
+
+    def _lose(self) -> list[str]:
         texts = [_describe(conn.handler) for conn in self._accounts.connections if conn.handler is not None]
         self._accounts.cells[scoreboard.CUT] += len(texts)
         return texts
@@ -197,7 +206,7 @@ class Server:
             handler: RequestHandler | None = conn.handler
             if handler is not None:
                 text = _describe(handler)
-                if handler.started:
+                if handler.started and self._executor.interrupts:
                     self._loop.call_soon(functools.partial(self._executor.interrupt, handler, Cut))
                     self._engine.sleep(0)
                 # One that is over without having been cut was answered in the turn that the loop took.
@@ -213,10 +222,11 @@ class Server:
         self._loop.call_later(min(1.0, timeout / 4), self._look_for_late)
         before = time.monotonic_ns() - int(timeout * 1e9)
         for handler in self._executor.tasks():
-            if isinstance(handler, RequestHandler) and handler.deadline_from < before:
+            if isinstance(handler, RequestHandler) and handler.deadline_from < before and not handler.late:
                 handler.deadline_from = time.monotonic_ns()  # who swallows it gets it again, after as long again
                 self._accounts.cells[scoreboard.TIMEOUTS] += 1
-                self._executor.interrupt(handler, RequestTimeout)
+                if not self._executor.interrupt(handler, RequestTimeout):
+                    handler.expire()
 
     def reopen(self) -> None:
         """Reopen the access log.
@@ -225,13 +235,20 @@ class Server:
             ConfigError: it cannot be opened; the old file stays.
         """
         if self._accounts.access_log is not None:
-            self._accounts.access_log.reopen()
+            self._engine.in_loop(self._accounts.access_log.reopen)
 
     def close(self) -> None:
         """Flush the logs."""
+        self._engine.in_loop(self._close)
+
+    def _close(self) -> None:
         if self._accounts.access_log is not None:
             self._accounts.access_log.close()
             self._accounts.access_log = None
+
+    def stuck(self) -> int:
+        """Return how many slots are taken by requests that could not be ended by request_timeout."""
+        return sum(isinstance(task, RequestHandler) and task.late for task in self._executor.tasks())
 
     def forget(self) -> None:
         """In a process that the application forked: close its copies of all connections; other requests never run there.

@@ -40,7 +40,8 @@ class Stream:
         taken: the application has taken the socket over.
         buffer: received and not yet consumed.
         readable: whether the kernel may have more.
-        received: octets taken from the wire by a task; the connection counts them.
+        received: octets taken from the wire by a task; waits: those of it that ended because the client was slow. Its end
+            counts them.
         gone_at: seconds of the monotonic clock from which the client has left, as far as is known; NEVER while it is there.
         turn: nanoseconds of the monotonic clock until which a request may go on without a pause.
         until, expired, reader, writer: of whom waits (base.Waiting).
@@ -48,7 +49,7 @@ class Stream:
 
     __slots__ = (
         "_local", "buffer", "executor", "expired", "gone_at", "loop", "readable", "reader", "received", "registered", "secure",
-        "session", "sock", "taken", "timeout", "turn", "until", "wire", "writer", "writing",
+        "session", "sock", "taken", "timeout", "turn", "until", "waits", "wire", "writer", "writing",
     )  # fmt: skip
 
     def __init__(self, sock: Any, wire: Any, session: base.Session, engine: base.Engine, timeout: float) -> None:
@@ -63,6 +64,7 @@ class Stream:
         self.taken = False
         self.readable = True
         self.received = 0
+        self.waits = 0
         self.gone_at = NEVER
         self.turn = 0
         self.until = NEVER
@@ -214,6 +216,7 @@ class Stream:
         if self.expired:
             self.expired = False
             self.until = NEVER
+            self.waits += 1
             raise ClientSlow(f"nothing from or to the client within {self.timeout:g} s")
 
     def progress(self) -> None:
@@ -264,6 +267,11 @@ class Stream:
             with contextlib.suppress(OSError):
                 self._local = one_spelling(self.sock.getsockname()[0])
         return self._local or "localhost"
+
+    def shut(self) -> None:
+        """End it for whoever is reading or sending in another thread, which keeps the descriptor until it is done."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close it, and let nobody be called for it."""

@@ -13,6 +13,7 @@ import ssl
 from typing import Any
 
 from apid.loggers import logger
+from apid.posix import native
 from apid.server import client_certificate
 from apid.server.protocol.error_response import Refusal
 
@@ -47,12 +48,15 @@ class TlsWire:
         acceptable: the protocols that the client offers have been looked at.
     """
 
-    __slots__ = ("_client", "_context", "_sock", "_tls", "acceptable")
+    __slots__ = ("_client", "_context", "_lock", "_sock", "_tls", "acceptable")
 
     def __init__(self, sock: Socket, context: Any) -> None:
         self._sock = sock
         self._context = context
         self._tls: Any = None
+        self._lock = (
+            native.allocate_lock()
+        )  # OpenSSL's object is for one thread at a time, and a request may be ended by another
         self._client: dict[str, str] | None = None
         self.acceptable = False
 
@@ -89,7 +93,8 @@ class TlsWire:
             BlockingIOError: nothing is there at the moment.
         """
         try:
-            data: bytes = self._tls.read(size)
+            with self._lock:
+                data: bytes = self._tls.read(size)
         except _WANTS:
             raise BlockingIOError from None
         except (OSError, ValueError):
@@ -104,7 +109,8 @@ class TlsWire:
             ConnectionResetError: the client has closed the connection.
         """
         try:
-            sent: int = self._tls.write(data)
+            with self._lock:
+                sent: int = self._tls.write(data)
         except _WANTS:
             raise BlockingIOError from None
         except (OSError, ValueError) as error:

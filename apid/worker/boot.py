@@ -28,6 +28,7 @@ from apid.conf import identity, text
 from apid.errors import ApidError, ConfigError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
 from apid.posix import privileges, processes, signals, sockets
+from apid.server import engines
 from apid.server.engines import base
 from apid.worker import ending
 
@@ -122,9 +123,7 @@ def prepare(ticket: channel.Ticket) -> base.Engine:
         ConfigError: the operator's files are wrong.
     """
     settings = ticket.settings
-    from apid.server.engines.eventlet import engine as engines
-
-    engine: base.Engine = engines.prepare(settings.http.pool_size, None if ticket.trial else ticket.row)
+    engine = engines.prepare(settings.http.engine, settings.http.pool_size, None if ticket.trial else ticket.row)
     daemon = settings.daemon
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database

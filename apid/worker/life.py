@@ -96,10 +96,12 @@ class Life:
         self._engine.spawn(self._hear_signals)
         if self._channel is not None:
             self._engine.spawn(self._hear_parent, self._channel)
-        self._engine.loop.call_later(0, self._unblock)
-        self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.READY
         if not self._inline:
             processes.die_with_parent(False)  # from here on its death is the end of the channel, and a reason to drain
+        return self._engine.main(self._live, self._look, LOOK)
+
+    def _live(self) -> int:
+        self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.READY
         if self._inline:
             LOG.info("ready: serving inline, without workers")
             for warning in self._ready.warnings:
@@ -252,14 +254,8 @@ class Life:
 
     # ---- what is looked at now and then ----
 
-    def _unblock(self) -> None:
-        """Let signals in, and begin to check: in the hub, which survives a handler of the application that raises."""
-        self._engine.loop.call_later(LOOK, self._look)
-        signals.unblock_all()
-
     def _look(self) -> None:
-        """Restore what the application must not change, and check whether to be recycled; a timer's callback."""
-        self._engine.loop.call_later(LOOK, self._look)
+        """Restore what the application must not change, and check whether to be recycled."""
         lost = self._shield.lost()
         if not lost:
             self._shield.hold()
@@ -277,5 +273,7 @@ class Life:
         """Return why this worker is due for recycling; empty when it is not."""
         if self._most and self._ticket.row.cells[scoreboard.REQUESTS] >= self._most:
             return "recycle"
+        if 2 * self.server.stuck() > self._ticket.settings.http.pool_size:
+            return "stuck"
         rss = self._ticket.settings.daemon.max_worker_rss
         return "rss" if rss and processes.resident_bytes() >= rss else ""

@@ -1,1 +1,33 @@
 """What runs requests: an event loop and an executor, behind one interface."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from apid.conf.settings import POOL_SIZES
+from apid.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apid import scoreboard
+    from apid.server.engines.base import Engine
+
+
+def prepare(name: str, size: int, row: scoreboard.Row | None) -> Engine:
+    """Make this process ready for an engine, before the application loads.
+
+    Args:
+        name: of the engine.
+        size: how many requests it runs at once.
+        row: where it beats; None outside a worker.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    try:
+        module = importlib.import_module(f"apid.server.engines.{name}.engine")
+    except ImportError as error:
+        other = next(one for one in POOL_SIZES if one != name)
+        raise ConfigError(f"engine = {name} cannot be imported: {error}; the other engine is {other}") from error
+    made: Engine = module.prepare(size, row)
+    return made

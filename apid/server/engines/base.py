@@ -42,7 +42,17 @@ class Session(Protocol):
 
 
 class Task(Protocol):
-    """A request to be run."""
+    """A request to be run.
+
+    Attributes:
+        stream: of its connection.
+    """
+
+    stream: Any
+
+    @property
+    def kind(self) -> int:
+        """A number below 256 that requests of the same sort have in common."""
 
     def begin(self) -> None:
         """It has got a slot; called in the loop."""
@@ -113,6 +123,7 @@ class Waiting(Protocol):
         until: seconds of the monotonic clock at which its waiting ends; `timer_wheel.NEVER` for no end.
         reader, writer: what the engine has put there to wake who waits to read, or to send; None where nobody waits.
         expired: it was woken because `until` is over.
+        readable: the kernel may have more.
         writing: the loop reports when there is room to write.
         session: the connection, with its deadline.
     """
@@ -124,6 +135,7 @@ class Waiting(Protocol):
     writing: bool
     reader: Any
     writer: Any
+    readable: bool
 
     def register(self) -> None:
         """Let the loop report edges."""
@@ -169,10 +181,12 @@ class Executor(Protocol):
     Attributes:
         size: slots. busy: slots taken.
         on_full, on_room: called when the last slot is taken, and when there is one again.
+        interrupts: exceptions can be thrown into what it runs.
     """
 
     size: int
     busy: int
+    interrupts: bool
     on_full: Callable[[], None]
     on_room: Callable[[], None]
 
@@ -258,6 +272,17 @@ class Engine(Protocol):
         """Say what an exception means with which a task can be ended from outside; None for any other one."""
 
     # For the worker
+
+    def main(self, live: Callable[[], int], look: Callable[[], object], every: float) -> int:
+        """Let signals in, turn the loop, and return what `live` does, which may wait.
+
+        Args:
+            live: beside the loop. look: called every so many seconds in the main thread, whose handlers of signals may raise.
+            every: seconds.
+        """
+
+    def in_loop(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the loop, and return what it does; called beside the loop."""
 
     def accept(self, acceptor: Accepting, connect: Callable[[int, Any], Accepted], app: Any) -> None:
         """Let an acceptor accept; `connect` makes a connection of a descriptor and its peer's address."""

@@ -18,6 +18,7 @@ from eventlet import hubs, patcher, tpool
 
 from apid import scoreboard
 from apid.loggers import logger
+from apid.posix import signals
 from apid.server.engines.base import Accepted, Accepting, Request
 from apid.server.engines.eventlet import loglock, loop, offload, wsgi_server
 from apid.server.engines.eventlet.executor import Pool
@@ -89,6 +90,24 @@ class Engine:
         return "the application killed its own green thread" if isinstance(error, greenlet.GreenletExit) else None
 
     # For the worker
+
+    def main(self, live: Callable[[], int], look: Callable[[], object], every: float) -> int:
+        """Let signals in and look in the hub, which survives a handler of the application that raises; and live."""
+
+        def looking() -> None:
+            self.loop.call_later(every, looking)
+            look()
+
+        def begin() -> None:
+            self.loop.call_later(every, looking)
+            signals.unblock_all()
+
+        self.loop.call_later(0, begin)
+        return live()
+
+    def in_loop(self, function: Callable[[], Any]) -> Any:
+        """Call a function: all is one thread."""
+        return function()
 
     def accept(self, acceptor: Accepting, connect: Callable[[int, Any], Accepted], app: Any) -> None:
         """Accept connections by `eventlet.wsgi.server`."""

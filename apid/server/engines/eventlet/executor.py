@@ -48,6 +48,8 @@ class Pool:
         on_full, on_room: called when the last slot is taken, and when there is one again.
     """
 
+    interrupts = True
+
     def __init__(self, hub: Hub, size: int) -> None:
         self._hub = hub
         self.size = size

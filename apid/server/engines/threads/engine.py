@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-
 import select
 import sys
 import threading
@@ -13,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 from apid import scoreboard
-from apid.errors import ConfigError
 from apid.loggers import logger
 from apid.posix import native, signals
 from apid.server.engines.base import Accepted, Accepting, Request
@@ -39,7 +37,6 @@ class Engine:
     """See base.Engine."""
 
     name = "threads"
-    interrupts = False
 
     def __init__(self, size: int, row: scoreboard.Row | None) -> None:
         self.loop = Loop(row)
@@ -72,12 +69,8 @@ class Engine:
         acceptor.accepted = lambda fd, peer: connect(fd, peer).begin()
         acceptor.start()
 
-    def main(self, live: Callable[[], int]) -> int:
-        """Turn the loop, and call `live` in a thread of its own: this one runs the application's signal handlers.
-
-        Returns:
-            What `live` does.
-        """
+    def main(self, live: Callable[[], int], look: Callable[[], object], every: float) -> int:
+        """Turn the loop, and call `live` in a thread of its own: this one runs the application's signal handlers, and looks."""
         found: list[int | BaseException] = []
 
         def call() -> None:
@@ -92,7 +85,8 @@ class Engine:
         while not found:
             try:
                 signals.unblock_all()
-                thread.join()
+                thread.join(every)
+                look()
             except BaseException:
                 LOG.exception("the main thread was interrupted by an exception, perhaps of a signal handler")
         self.executor.stop()
@@ -103,17 +97,22 @@ class Engine:
     def in_loop(self, function: Callable[[], Any]) -> Any:
         """Call a function in the loop and return what it does; not to be called there."""
         found: list[Any] = []
+        failed: list[BaseException] = []
         done = native.allocate_lock()
         done.acquire()
 
         def call() -> None:
             try:
                 found.append(function())
+            except BaseException as error:  # noqa: BLE001 -- raised again where it was asked for
+                failed.append(error)
             finally:
                 done.release()
 
         self.loop.call_soon_threadsafe(call)
         done.acquire()
+        if failed:
+            raise failed[0]
         return found[0]
 
     def descriptors(self) -> dict[str, int]:

@@ -27,6 +27,7 @@ from apid.loggers import logger
 from apid.posix import native
 from apid.server import forked
 from apid.server.engines.base import Outcome, Task, Waiting
+from apid.server.engines.threads import sockets
 from apid.server.engines.threads.loop import Loop
 from apid.server.timer_wheel import NEVER
 
@@ -75,6 +76,8 @@ class Executor:
         threads: those that live, by number.
         gil_wait: seconds that the monitor has waited for the interpreter beyond its nap, a moving average.
     """
+
+    interrupts = False
 
     def __init__(self, loop: Loop, size: int) -> None:
         self._loop = loop
@@ -256,12 +259,14 @@ class Executor:
     def _finish(self, task: Task, outcome: Outcome | None, elsewhere: bool) -> None:
         """In the loop."""
         self._running.discard(task)
-        if elsewhere:
+        if self.busy >= self.size:
             self._done_at = _monotonic()
         if outcome is None:
             task.failed()
         else:
-            task.done(outcome, elsewhere=elsewhere)
+            if elsewhere:
+                task.stream.readable = True  # what its thread knew of that is not certain here
+            task.done(outcome)
         if self._waiting:
             self._loop.call_soon(functools.partial(self._start, self._waiting.popleft()))
             return
@@ -316,6 +321,10 @@ class Executor:
             stream.expired = True
         elif not writing:
             stream.readable = True
+
+    def detach(self, sock: Any, wire: Any, received: bytes) -> Any:
+        """Make a blocking socket."""
+        return sockets.taken(sock, None if wire is sock else wire.take(), received)
 
     def pause(self) -> None:
         """A thread of its own holds nobody up; one that leads gives the lead away."""

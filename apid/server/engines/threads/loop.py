@@ -14,7 +14,7 @@ import os
 import select
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from apid import scoreboard
 from apid.loggers import logger
