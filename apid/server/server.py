@@ -70,7 +70,7 @@ class Server:
         self._acceptors: list[Acceptor] = []
         self._contexts: dict[conf.Tls, Any] = {}
         draining = {"apid.worker_draining": lambda: self._accounts.draining}
-        self._environ = {**environ, **draining, "wsgi.multiprocess": multiprocess}
+        self._environ = {**engine.environ, **environ, **draining, "wsgi.multiprocess": multiprocess}
         self._loop.gauge = self._accounts.gauge
         log.set_request_id_source(self._request_id)
         self._executor.on_full = self._executor.on_room = self._kick
