@@ -114,7 +114,11 @@ class BootFailed:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecycleAsked:
-    """Worker: it wants to be replaced (`max_requests`, `max_worker_rss`, or requests that hold more than half of its slots and cannot be ended); it goes on serving until told to drain."""
+    """Worker: it wants to be replaced, and goes on serving until told to drain.
+
+    Causes: recycle (`max_requests`), rss (`max_worker_rss`), stuck (more than half of its slots are held by requests that
+    `request_timeout` could not end).
+    """
 
     cause: Annotated[str, one_of("recycle", "rss", "stuck")]
 

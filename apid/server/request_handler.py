@@ -155,7 +155,7 @@ class RequestHandler:
         self.owner.completed(self, Outcome.CLOSE)
 
     def expire(self) -> None:
-        """request_timeout is over, and nothing can be thrown into the request's thread: answer in its place, and shut the socket."""
+        """request_timeout is over, and nothing can be thrown into the thread: answer in its place, and shut the socket."""
         self.late = True
         response = self.response
         claimed = response.claim()

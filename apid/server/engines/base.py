@@ -277,7 +277,8 @@ class Engine(Protocol):
         """Let signals in, turn the loop, and return what `live` does, which may wait.
 
         Args:
-            live: beside the loop. look: called every so many seconds in the main thread, whose handlers of signals may raise.
+            live: beside the loop.
+            look: called every so many seconds in the main thread, where handlers of signals may raise.
             every: seconds.
         """
 

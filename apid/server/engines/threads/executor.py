@@ -140,6 +140,11 @@ class Executor:
         threading.Thread(target=self._monitor, name="apid-monitor", daemon=True).start()
         self._hand(_LEAD)
 
+    def stop(self) -> None:
+        """Turn it no more."""
+        self._stopping = True
+        self._loop.call_soon_threadsafe(_nothing)
+
     def _lead(self, me: Thread) -> None:
         self._leader = me
         me.leads = True
@@ -165,7 +170,7 @@ class Executor:
         try:
             threading.Thread(target=self._follow, args=(thread,), name=f"apid-{number}", daemon=True).start()
         except RuntimeError as error:
-            LOG.error("no thread can be started: %s; %d there are", error, len(self.threads))
+            LOG.error("no thread can be started: %s; there are %d", error, len(self.threads))  # noqa: TRY400 - as said
 
     def _monitor(self) -> None:
         """Take the lead away from a thread whose request takes long."""

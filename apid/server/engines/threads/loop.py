@@ -162,8 +162,8 @@ class Loop:
             if session is not None:
                 try:
                     session.ready(event)
-                except BaseException as error:
-                    self._failed(error, session)
+                except BaseException:
+                    LOG.exception("a bug in the server: %r failed", session)
                 if not leader.leads:
                     return
         now = time.monotonic()
@@ -191,11 +191,8 @@ class Loop:
     def _call(self, function: Callable[[], object]) -> None:
         try:
             function()
-        except BaseException as error:
-            self._failed(error, function)
-
-    def _failed(self, error: BaseException, what: object) -> None:
-        LOG.error("a bug in the server: %r failed", what, exc_info=error)
+        except BaseException:
+            LOG.exception("a bug in the server: %r failed", function)
 
     # At the end
 
