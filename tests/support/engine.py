@@ -39,7 +39,9 @@ class Engines:
         host: str = "127.0.0.1",
         prepare: Callable[[], None] | None = None,
         deadline: float = 10.0,
+        engine: str = "eventlet",
     ) -> None:
+        self._engine = engine
         self._app = app
         self._settings = settings
         self._tls = tls
@@ -98,36 +100,32 @@ class Engines:
         bell, wake = socket.socketpair()
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())
-        os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # halves the time of its import; no test resolves a name
-        from apid.server.engines.eventlet import loop
-
-        loop.install(row)
-        import eventlet
-        from eventlet import greenio, patcher
-
-        # It would look for locks in all that can be reached from sys.modules, for a whole test session seconds of work in each
-        # worker. A lock that stays native lets every green thread through, which is good enough for the log of a test.
-        patcher._green_existing_locks = lambda _kind: None
-        eventlet.monkey_patch()
-        if self._prepare is not None:
-            self._prepare()
-        from apid.server.engines.eventlet.engine import Engine
+        if self._engine == "eventlet":
+            _shorten_patching()
+        from apid.server import engines
         from apid.server.server import Server
 
-        engine = Server(Engine(self._settings.pool_size), self._settings, row, environ={}, multiprocess=True)
-        engine.serve("main", self.sock, self._app, self._tls)
-        row.cells[scoreboard.STATE] = scoreboard.State.READY
-        ear = greenio.GreenSocket(bell)
-        while True:
-            number = ear.recv(1)[0]
-            if number == signal.SIGUSR1:
-                engine.reopen()
-                continue
-            cut = engine.drain(self._deadline, successor=number == signal.SIGTERM)
-            engine.close()
-            for text in cut:
-                logging.getLogger("cut").warning("cut: %s", text)
-            return 1 if cut else 0
+        engine = engines.prepare(self._engine, self._settings.pool_size, row)
+        if self._prepare is not None:
+            self._prepare()
+        server = Server(engine, self._settings, row, environ={}, multiprocess=True)
+        server.serve("main", self.sock, self._app, self._tls)
+
+        def live() -> int:
+            row.cells[scoreboard.STATE] = scoreboard.State.READY
+            while True:
+                engine.wait_readable(bell.fileno())
+                number = bell.recv(1)[0]
+                if number == signal.SIGUSR1:
+                    server.reopen()
+                    continue
+                cut = server.drain(self._deadline, successor=number == signal.SIGTERM)
+                server.close()
+                for text in cut:
+                    logging.getLogger("cut").warning("cut: %s", text)
+                return 1 if cut else 0
+
+        return engine.main(live, lambda: None, 10.0)
 
     def connect(self, **options: Any) -> Connection:
         """Open a connection that is closed with the engine at the latest."""
@@ -171,6 +169,18 @@ class Engines:
         pathlib.Path(self.log).unlink()
         if isinstance(self.address, str):
             pathlib.Path(self.address).unlink()
+
+
+def _shorten_patching() -> None:
+    """Make monkey_patch quick, which is called once a worker here.
+
+    It would look for locks in all that can be reached from sys.modules, for a whole test session seconds of work in each worker.
+    A lock that stays native lets every green thread through, which is good enough for the log of a test.
+    """
+    os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # halves the time of its import; no test resolves a name
+    from eventlet import patcher
+
+    patcher._green_existing_locks = lambda _kind: None
 
 
 @contextlib.contextmanager
