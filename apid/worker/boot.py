@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import setproctitle
 
@@ -28,8 +28,10 @@ from apid.conf import identity, text
 from apid.errors import ApidError, ConfigError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
 from apid.posix import privileges, processes, signals, sockets
-from apid.server.engines import base
 from apid.worker import ending
+
+if TYPE_CHECKING:
+    from apid.server.engines import base
 
 LOG = logger("apid.worker")
 

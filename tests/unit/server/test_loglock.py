@@ -13,7 +13,7 @@ import eventlet
 from eventlet import hubs, patcher, tpool
 early = logging.StreamHandler(sys.stdout)
 eventlet.monkey_patch()
-from apid.worker import loglock
+from apid.server.engines.eventlet import loglock
 loglock.install()
 native = patcher.original("time")
 threading = patcher.original("threading")
