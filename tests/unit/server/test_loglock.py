@@ -7,8 +7,8 @@ import sys
 
 BEGIN = """
 import logging, os, sys, time
-from apid.server import hub
-hub.install(None)
+from apid.server.engines.eventlet import loop
+loop.install(None)
 import eventlet
 from eventlet import hubs, patcher, tpool
 early = logging.StreamHandler(sys.stdout)
