@@ -187,7 +187,11 @@ class Row:
         self._memory = memory
         self.connections = memory[: ROWS * 8].cast("Q")
         self.seat = parents[_SEATS + index * _SEAT * 8 :][: _SEAT * 8].cast("Q")
-        self._free = list(range(FLIGHTS - 1, -1, -1))
+        self._free = self._entries()
+
+    def _entries(self) -> list[int]:
+        """Where the entries of requests in flight lie, the first one last."""
+        return [self._flights + number * _FLIGHT for number in reversed(range(FLIGHTS))]
 
     @property
     def pages(self) -> slice:
@@ -200,7 +204,7 @@ class Row:
         self._memory[self.pages] = bytes(_ROW)
         self.connections[self.index] = CLOSED
         self.take(0, 0, 0)
-        self._free = list(range(FLIGHTS - 1, -1, -1))
+        self._free = self._entries()
 
     def take(self, pid: int, slot: int, generation: int) -> None:
         """Note who holds the row; only the parent does this."""
@@ -210,16 +214,15 @@ class Row:
         """Note that a request is in flight; returns the entry to `land` it with, or -1 when all entries are taken."""
         if not self._free:
             return -1
-        entry = self._free.pop()
-        at = self._flights + entry * _FLIGHT
+        at = self._free.pop()
         # One write; a reader that comes in between sees a start without its line, or half a line.
         _put_flight(self._memory, at, now_ns, number, len(line), line)
-        return entry
+        return at
 
     def land(self, entry: int) -> None:
         """The request of this entry is answered or gone."""
         if entry >= 0:
-            _put_number(self._memory, self._flights + entry * _FLIGHT, 0)
+            _put_number(self._memory, entry, 0)
             self._free.append(entry)
 
     def flights(self, most: int = FLIGHTS) -> list[Flight]:

@@ -149,7 +149,7 @@ class Acceptor:
             self._take()
         elif self._executor.full:
             pass  # the executor's room is a kick
-        elif (pause := self._pause - time.monotonic()) > 0:
+        elif self._pause and (pause := self._pause - time.monotonic()) > 0:
             self._later(pause, self._next)
         else:
             self._loop.register_listener(self._fd, self)

@@ -69,8 +69,11 @@ class Entry(Protocol):
     """
 
     environ: Any
-    wall_us: int
     outcome: str
+
+    @property
+    def wall_us(self) -> int:
+        """Microseconds."""
 
     @property
     def code(self) -> int:

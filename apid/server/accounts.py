@@ -6,14 +6,14 @@ Written in the loop only; tasks read `closing`, `date` and `draining`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from apid import scoreboard
 from apid.conf.settings import Http
 from apid.flight import request_id_prefix
 from apid.loggers import logger
-from apid.server.access_log import AccessLog, Entry, Refused
+from apid.server.access_log import AccessLog, Refused
 from apid.server.engines import base
 from apid.server.protocol import error_response
 from apid.server.protocol.response_head import Date
@@ -127,25 +127,22 @@ class Accounts:
 
     # Answers
 
-    def answered(self, entry: Entry, received: int) -> None:
-        """Count and log a request that is over; `received`: octets of its content."""
+    def answered(self, microseconds: int, sent: int, code: int) -> None:
+        """Count a request that is over: how long it took, octets sent, and the status, 0 for none."""
         cells = self.cells
-        microseconds = entry.wall_us
         cells[_REQUESTS] += 1
-        if received:
-            cells[scoreboard.BYTES_IN] += received
-        cells[_BYTES_OUT] += entry.sent
+        cells[_BYTES_OUT] += sent
         cells[_LATENCY_SUM_US] += microseconds
-        if entry.code:
-            cells[_STATUS_CELL[entry.code // 100]] += 1
+        if code:
+            cells[_STATUS_CELL[code // 100]] += 1
         self.histogram[_BUCKETS[microseconds] if microseconds < _TABLE else scoreboard.bucket(microseconds)] += 1
-        if self.access_log is not None:
-            self.access_log.request(entry)
 
-    def interim(self, size: int) -> None:
-        """An interim answer of so many octets has been sent: a final one will follow."""
-        self.cells[scoreboard.STATUS_1XX] += 1
-        self.cells[scoreboard.BYTES_OUT] += size
+    def took(self, received: int, interim: Iterable[int]) -> None:
+        """Count octets of content received, and sizes of interim answers, each of which a final one follows."""
+        self.cells[scoreboard.BYTES_IN] += received
+        for size in interim:
+            self.cells[scoreboard.STATUS_1XX] += 1
+            self.cells[scoreboard.BYTES_OUT] += size
 
     def refusal(self, refused: error_response.Refusal, address: tuple[str, str], listener: str) -> bytes:
         """Count and log what became no request, and return the answer."""

@@ -52,6 +52,7 @@ GRACE = 0.8
 HALF_CLOSED = 1.0
 """Seconds for which a client that has ended its side may still be reading: one that has left looks the same (RFC 9112 §9.6)."""
 
+_KEEP_ALIVE = Outcome.KEEP_ALIVE
 _HANDSHAKE, _PREFACE, _NEW, _HEAD, _IDLE, _ACTIVE, _LINGER, _CLOSED = Phase
 
 
@@ -335,22 +336,22 @@ class Connection:
         self.handler = None
         if self.phase is _CLOSED:
             return
-        if outcome is Outcome.KEEP_ALIVE:
-            self._idle((handler.started + handler.wall_us * 1000) / 1e9)
-        elif outcome is Outcome.LINGER:
-            self.finish()
-        elif outcome is Outcome.RESET:
-            self._reset()
-        else:
-            self.end()
-
-    def _idle(self, now: float) -> None:
-        """Another request may come."""
+        if outcome is not _KEEP_ALIVE:
+            if outcome is Outcome.LINGER:
+                self.finish()
+            elif outcome is Outcome.RESET:
+                self._reset()
+            else:
+                self.end()
+            return
+        # Another request may come.
         self.phase = _IDLE
         self.served += 1
         self.lazy = False
         wheel = self.loop.wheel
-        self.deadline = deadline = now + (GRACE if self.accounts.draining else self.context.keepalive_timeout)
+        self.deadline = deadline = handler.ended / 1e9 + (
+            GRACE if self.accounts.draining else self.context.keepalive_timeout
+        )
         if not 0 <= self.tick <= deadline * wheel.rate:
             wheel.set(self, deadline)
         stream = self.stream

@@ -73,6 +73,7 @@ class Context:
         wildcard: the listener's address tells nothing of a connection's.
         headers_raw: environs have eventlet's headers_raw.
         completes: an environ needs `complete`.
+        decorate, hooks: the engine's. claims: it cannot end a request, so that another thread may answer in its place.
         header_timeout, keepalive_timeout, socket_timeout: seconds; NEVER where there is no limit.
     """
 
@@ -91,6 +92,9 @@ class Context:
     wildcard: bool
     headers_raw: bool
     completes: bool
+    decorate: Callable[[Environ, Any, Any], None] | None
+    hooks: str
+    claims: bool
     header_timeout: float
     keepalive_timeout: float
     socket_timeout: float
@@ -189,6 +193,9 @@ def make(
         wildcard=wildcard,
         headers_raw=settings.eventlet_headers_raw,
         completes=bool(wildcard or tls is not None or trusted or allowed),
+        decorate=engine.decorate,
+        hooks=engine.hooks,
+        claims=not engine.executor.interrupts,
         header_timeout=settings.header_timeout or NEVER,  # 0 is off
         keepalive_timeout=settings.keepalive_timeout or NEVER,
         socket_timeout=settings.client_socket_timeout or NEVER,

@@ -21,13 +21,14 @@ from apid.server.protocol.error_response import Refusal
 from apid.server.protocol.request_head import Head
 from apid.server.protocol.response_head import ResponseError
 from apid.server.response_writer import DISCARD, ResponseWriter
-from apid.server.stream import TURN, Stream
+from apid.server.stream import Stream
 from apid.server.wsgi_input import WsgiInput
 
 LOG = logger(__name__)
 
 _monotonic_ns = time.monotonic_ns
 _TOO_LONG = "the request took too long"
+_KEEP_ALIVE = Outcome.KEEP_ALIVE
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (RequestTimeout, "timeout"), (Cut, "cut"), (ClientGone, "client_gone"), (ClientSlow, "client_slow"), (Refusal, "refused"),
 )  # fmt: skip
@@ -58,32 +59,21 @@ class RequestHandler:
         owner: the connection.
         number: the worker's running number of the request; request_id is made of it.
         started: nanoseconds of the monotonic clock when it began; 0 while it waits for a slot.
-        deadline_from: when request_timeout began to run.
+        warned: when request_timeout was over last; 0: never.
+        ended: nanoseconds of the monotonic clock when the application was done.
         response: the answer. input: the content.
-        wall_us: how long it took, once it is over.
         refused: the status that we have answered in place of the application, or 0.
         late: request_timeout is over, and the request could not be ended: its slot stays taken.
         outcome: `complete`, or what kept the answer from being so, in the access log's words.
     """
 
-    __slots__ = (
-        "_entry",
-        "context",
-        "deadline_from",
-        "environ",
-        "input",
-        "late",
-        "number",
-        "outcome",
-        "owner",
-        "refused",
-        "request",
-        "response",
-        "started",
-        "stream",
-        "wall_us",
-    )
-
+    # Defaults of the class on purpose, for what most requests neither read nor set.
+    number = 0
+    started = 0
+    warned = 0
+    ended = 0
+    late = False
+    outcome = "complete"
     response: ResponseWriter
     input: WsgiInput
 
@@ -93,12 +83,7 @@ class RequestHandler:
         self.request = request
         self.environ = request.environ
         self.owner = owner
-        self.number = 0
-        self.started = self.deadline_from = 0
-        self.wall_us = 0
         self.refused = 0
-        self.late = False
-        self.outcome = "complete"
 
     def __repr__(self) -> str:
         """The request line and its age."""
@@ -116,8 +101,8 @@ class RequestHandler:
         accounts = context.accounts
         environ["apid.request_id"] = accounts.next_id()
         self.number = number = accounts.number
-        self.started = self.deadline_from = started = _monotonic_ns()
-        stream.turn = started + TURN
+        self.started = started = _monotonic_ns()
+        stream.turn = 0
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.owner.address
         environ["apid.client_gone"] = stream.client_gone
         if head.content_length or head.chunked:
@@ -128,26 +113,31 @@ class RequestHandler:
             self.input = given = WsgiInput(stream)
         environ["wsgi.input"] = given
         self.response = ResponseWriter(context, stream, head, given, number)
-        if context.engine.decorate is not None:
-            context.engine.decorate(self)
+        if context.decorate is not None:
+            context.decorate(environ, self.owner, given)
         self._entry = accounts.row.depart(head.line, number, started)
 
     def done(self, outcome: Outcome) -> None:
         """It is over."""
-        stream = self.stream
+        response = self.response
         accounts = self.context.accounts
-        accounts.row.land(self._entry)
+        row = accounts.row
+        row.land(self._entry)
+        accounts.answered((self.ended - self.started) // 1000, response.sent, response.code)
+        head = self.request
+        if head.content_length or head.chunked:
+            accounts.took(self.stream.received, self.input.interim)
+            self.stream.received = 0
         if self.refused:
-            accounts.row.refuse(self.refused)
-        for size in self.input.interim:
-            accounts.interim(size)
-        received, stream.received = stream.received, 0
+            row.refuse(self.refused)
+        stream = self.stream
         if stream.waits:
             accounts.cells[scoreboard.TIMEOUTS] += stream.waits
             stream.waits = 0
         if self.late:
             self.outcome = "timeout"
-        accounts.answered(self, received)
+        if accounts.access_log is not None:
+            accounts.access_log.request(self)
         self.owner.completed(self, outcome)
 
     def failed(self) -> None:
@@ -180,29 +170,30 @@ class RequestHandler:
 
     def run(self) -> Outcome:
         """Serve the request."""
-        engine = self.context.engine
+        context = self.context
         response = self.response
+        environ = self.environ
         try:
-            if self.context.completes:
+            if context.completes:
                 stream = self.stream
-                self.context.complete(self.environ, self.owner, stream.local, stream.wire if stream.secure else None)
-            response.deliver(self.context.app(self.environ, response.start_response))
+                context.complete(environ, self.owner, stream.local, stream.wire if stream.secure else None)
+            response.deliver(context.app(environ, response.start_response))
         except BaseException as error:  # noqa: BLE001 -- SystemExit and GreenletExit of an application end its request only
-            if engine.loop.abandoned:  # a process forked by the application
+            if context.engine.loop.abandoned:  # a process forked by the application
                 forked.leave(error)
             self._failed(error)
-        if response.failed:
-            self.outcome = "failed"
-        self.wall_us = (_monotonic_ns() - self.started) // 1000
-        if engine.finish is not None:
-            engine.finish(self)
+        self.ended = _monotonic_ns()
+        if context.hooks and (hooks := environ.get(context.hooks)):
+            context.engine.finish(hooks, environ, self.request_id)
         if not response.close and self.input.complete:
-            return Outcome.KEEP_ALIVE
+            return _KEEP_ALIVE
         return self._hand_back()
 
     def _hand_back(self) -> Outcome:
         """Get rid of content that the application has not read, where there is little; or end the connection."""
         response = self.response
+        if response.failed:
+            self.outcome = "failed"
         if response.ending is not None:
             return response.ending
         whole = self.input.complete
@@ -273,6 +264,11 @@ class RequestHandler:
         return Refusal(500, "the server has failed to answer; its log tells why under the request id")
 
     # What the access log reads
+
+    @property
+    def wall_us(self) -> int:
+        """Microseconds that it took."""
+        return (self.ended - self.started) // 1000
 
     @property
     def request_id(self) -> str:

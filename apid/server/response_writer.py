@@ -16,6 +16,7 @@ from apid.server.context import Context
 from apid.server.engines.base import Outcome
 from apid.server.file_wrapper import FileWrapper
 from apid.server.interruptions import ClientGone, RequestTimeout
+from apid.server.protocol import response_head
 from apid.server.protocol.request_head import Head
 from apid.server.protocol.response_head import LAST_CHUNK, ResponseHead, chunk
 from apid.server.stream import Stream
@@ -60,45 +61,28 @@ class ResponseWriter:
         failed: the application has sent less than it had declared.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_claim",
-        "_context",
-        "_head",
-        "_input",
-        "_left",
-        "_silent",
-        "_stream",
-        "begun",
-        "close",
-        "code",
-        "ending",
-        "environ",
-        "failed",
-        "number",
-        "request",
-        "sent",
-    )
-
-    _silent: bool
+    # Defaults of the class on purpose, for what most answers neither read nor set.
+    _claim: list[None] | None = None
+    _chunked = False
+    _silent = False
+    code = 0
+    sent = 0
+    _left: int | None = None  # of a declared Content-Length
+    ending: Outcome | None = None
+    failed = False
+    _length: int | None = None  # that the head declares
 
     def __init__(self, context: Context, stream: Stream, request: Head, given: WsgiInput, number: int) -> None:
         self._context = context
         self._stream = stream
         self._input = given
         self.request = request
-        self.environ = request.environ
         self.number = number
         self._head: ResponseHead | None = None
         self.begun = False
-        self._claim = None if context.engine.executor.interrupts else [None]
-        self._chunked = False
-        self._left: int | None = None  # of a declared Content-Length
+        if context.claims:
+            self._claim = [None]
         self.close = False
-        self.ending: Outcome | None = None
-        self.failed = False
-        self.code = 0
-        self.sent = 0
 
     def claim(self) -> bool:
         """Take the right to send the head, which only one thread gets; returns whether this one has it."""
@@ -111,7 +95,7 @@ class ResponseWriter:
     @property
     def request_id(self) -> str:
         """`req-…`, or what the application has put in its place, if that fits into a field and a log line."""
-        given = self.environ.get("apid.request_id")
+        given = self.request.environ.get("apid.request_id")
         if isinstance(given, str) and given and given.isascii() and given.isprintable():
             return given
         return self._context.accounts.id_of(self.number)
@@ -133,7 +117,8 @@ class ResponseWriter:
                 exc_info = None  # no circle through the traceback
         elif self._head is not None:
             raise AssertionError("start_response was called a second time without exc_info")
-        self._head = ResponseHead(status, headers)
+        self._head = head = response_head.read(status, headers)
+        self._length = head.length
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -147,8 +132,12 @@ class ResponseWriter:
             ClientGone, ClientSlow: from the stream.
             ResponseError, AssertionError, TypeError: the application has broken the rules.
         """
-        if type(result) is list and self._head is not None and not self.begun:
-            self._deliver_list(result)
+        if (
+            type(result) is list
+            and self._head is not None
+            and not self.begun
+            and self._deliver_list(result, self._head)
+        ):
             return
         try:
             self._deliver(result)
@@ -157,22 +146,19 @@ class ResponseWriter:
             if close is not None:
                 close()
 
-    def _deliver_list(self, result: list[bytes]) -> None:
-        """A complete answer: its length is known, and one send is enough for a small one."""
+    def _deliver_list(self, result: list[bytes], head: ResponseHead) -> bool:
+        """A complete answer: its length is known, and one send is enough for a small one. False: it is none."""
         body = result[0] if len(result) == 1 else b"".join(map(_octets, result))
         if type(body) is not bytes:
             body = _octets(body)
-        head = self._head
-        assert head is not None  # noqa: S101 -- the caller's condition, told to mypy
-        bodyless = self.request.method == "HEAD" or head.code in BODYLESS
-        if head.length is None:
+        bodyless = self._is_bodyless(head)
+        if self._length is None:
             # What a HEAD leaves out is not always nothing: then nothing is said of its length (RFC 9110 §8.6).
             if body or not bodyless:
-                head.length = len(body)
-        elif head.length != len(body) and not bodyless:
-            self._deliver(result)
-            return
-        data = self._open()
+                self._length = len(body)
+        elif self._length != len(body) and not bodyless:
+            return False
+        data = self._open(head, silent=bodyless)
         self._left = None
         if bodyless:
             self._send(data)
@@ -183,13 +169,14 @@ class ResponseWriter:
         else:
             self._send(data)
             self._send(body)
+        return True
 
     def _deliver(self, result: Iterable[bytes]) -> None:
         """Anything else: piece by piece, each sent as it comes."""
         if type(result) is FileWrapper and self._head is not None:
             if not self.begun:
                 self._sendfile(result)
-            length = self._left if self.begun else self._head.length
+            length = self._left if self.begun else self._length
             result = result if length is None else result.pieces(length)
         self._pieces(result)
         if self._head is None:
@@ -199,9 +186,10 @@ class ResponseWriter:
                 return
             raise AssertionError("the application returned without start_response")
         if not self.begun:
-            if self._head.length is None and not self._is_bodyless():
-                self._head.length = 0
-            self._send(self._open())
+            silent = self._is_bodyless(self._head)
+            if self._length is None and not silent:
+                self._length = 0
+            self._send(self._open(self._head, silent=silent))
         self._finish()
 
     def _pieces(self, pieces: Iterable[bytes]) -> None:
@@ -213,7 +201,7 @@ class ResponseWriter:
                 self._stream.passed()
                 continue
             if minimum < 0:  # an application may set it up to its first piece
-                minimum = self.environ.get("eventlet.minimum_write_chunk_size", 0)
+                minimum = self.request.environ.get("eventlet.minimum_write_chunk_size", 0)
             if held or len(data) < minimum:
                 held += data
                 if len(held) < minimum:
@@ -234,7 +222,7 @@ class ResponseWriter:
         if not self.begun:
             if self._head is None:
                 raise AssertionError("the application sent octets before start_response")
-            prefix = self._open()
+            prefix = self._open(self._head, silent=self._is_bodyless(self._head))
         if self._silent or not data:
             if prefix:
                 self._send(prefix)
@@ -266,16 +254,14 @@ class ResponseWriter:
             self.failed = True
             self.abort()
 
-    def _is_bodyless(self) -> bool:
+    def _is_bodyless(self, head: ResponseHead) -> bool:
         """RFC 9112 §6.3: no content whatever the fields say."""
-        return self.request.method == "HEAD" or (self._head is not None and self._head.code in BODYLESS)
+        return self.request.method == "HEAD" or head.code in BODYLESS
 
-    def _open(self) -> bytes:
-        """Decide on framing and keep-alive, as late as possible, and write the head."""
-        head = self._head
+    def _open(self, head: ResponseHead, *, silent: bool) -> bytes:
+        """Decide on framing and keep-alive, as late as possible, and write the head; `silent`: nothing follows it."""
         request = self.request
         accounts = self._context.accounts
-        assert head is not None  # noqa: S101 -- the callers' condition, told to mypy
         close = self.close or head.close or not request.keep_alive or accounts.closing
         given = self._input
         if not given.complete:
@@ -288,16 +274,16 @@ class ResponseWriter:
         if self._claim is not None and not self.claim():
             raise RequestTimeout
         self.begun = True
-        self._silent = self._is_bodyless()
+        self._silent = silent
         self.code = head.code
         data = head.data
         if not head.dated:
             data += accounts.date.field
-        if head.length is not None:
+        if self._length is not None:
             if head.code != 204:  # RFC 9110 §8.6
-                data += _lengths.get(head.length) or _length_field(head.length)
-            self._left = head.length
-        elif not self._silent:
+                data += _lengths.get(self._length) or _length_field(self._length)
+            self._left = self._length
+        elif not silent:
             if request.minor == 1:
                 self._chunked = True
                 data += b"Transfer-Encoding: chunked\r\n"
@@ -322,11 +308,11 @@ class ResponseWriter:
         if span is None or head is None:
             return
         fd, offset, size = span
-        if head.length is None:
-            head.length = size
-        self._send(self._open())
+        if self._length is None:
+            self._length = size
+        self._send(self._open(head, silent=self._is_bodyless(head)))
         if not self._silent:
-            self._left = head.length
+            self._left = self._length
             while sent := self._stream.sendfile(fd, offset, self._left):
                 offset += sent
                 self.sent += sent

@@ -70,7 +70,7 @@ class Server:
         self._acceptors: list[Acceptor] = []
         self._contexts: dict[conf.Tls, Any] = {}
         draining = {"apid.worker_draining": lambda: self._accounts.draining}
-        self._environ = {**engine.environ, **environ, **draining, "wsgi.multiprocess": multiprocess}
+        self._environ = {**environ, **draining, "wsgi.multiprocess": multiprocess}
         self._loop.gauge = self._accounts.gauge
         log.set_request_id_source(self._request_id)
         self._executor.on_full = self._executor.on_room = self._kick
@@ -222,8 +222,12 @@ class Server:
         self._loop.call_later(min(1.0, timeout / 4), self._look_for_late)
         before = time.monotonic_ns() - int(timeout * 1e9)
         for handler in self._executor.tasks():
-            if isinstance(handler, RequestHandler) and handler.deadline_from < before and not handler.late:
-                handler.deadline_from = time.monotonic_ns()  # who swallows it gets it again, after as long again
+            if (
+                isinstance(handler, RequestHandler)
+                and (handler.warned or handler.started) < before
+                and not handler.late
+            ):
+                handler.warned = time.monotonic_ns()  # who swallows it gets it again, after as long again
                 self._accounts.cells[scoreboard.TIMEOUTS] += 1
                 if not self._executor.interrupt(handler, RequestTimeout):
                     handler.expire()

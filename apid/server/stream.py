@@ -43,7 +43,7 @@ class Stream:
         received: octets taken from the wire by a task; waits: those of it that ended because the client was slow. Its end
             counts them.
         gone_at: seconds of the monotonic clock from which the client has left, as far as is known; NEVER while it is there.
-        turn: nanoseconds of the monotonic clock until which a request may go on without a pause.
+        turn: nanoseconds of the monotonic clock until which a request may go on without a pause; 0 before it is looked at.
         until, expired, reader, writer: of whom waits (base.Waiting).
     """
 
@@ -229,9 +229,17 @@ class Stream:
         A client that is as fast as the application gives no reason to wait, and would have the worker to itself until that one
         looks hung.
         """
-        if time.monotonic_ns() >= self.turn:
-            self.executor.pause()
-            self.turn = time.monotonic_ns() + TURN
+        if self._goes_on():
+            return
+        self.executor.pause()
+        self.turn = time.monotonic_ns() + TURN
+
+    def _goes_on(self) -> bool:
+        """Whether the turn lasts; the first look begins it."""
+        now = time.monotonic_ns()
+        if not self.turn:
+            self.turn = now + TURN
+        return now < self.turn
 
     def client_gone(self) -> bool:
         """Return whether the client has ended the connection or its side of it; `environ["apid.client_gone"]`.
@@ -249,7 +257,7 @@ class Stream:
         Raises:
             ClientGone: it has.
         """
-        if time.monotonic_ns() < self.turn:
+        if self._goes_on():
             return
         self.client_gone()
         self.moved()
@@ -278,8 +286,10 @@ class Stream:
         self.gone_at = 0.0
         self.buffer = b""
         self.unregister()
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 -- contextlib's costs a microsecond
             self.sock.close()
+        except OSError:
+            pass
         if self.secure:
             self.wire.close()
         self.session = None

@@ -47,7 +47,6 @@ class WsgiInput:
     _gained = 0
     position = 0
     chunked_input = False
-    complete = True
     failure: Exception | None = None
     answered = False
     hundred_continue_headers: list[tuple[str, str]] | None = None
@@ -57,6 +56,7 @@ class WsgiInput:
     def __init__(self, stream: Stream) -> None:
         """Be the content of a request that has none: most requests are so."""
         self._stream = stream
+        self.complete = True
 
     @classmethod
     def of(cls, stream: Stream, limits: Limits, length: int, *, chunked: bool, expects: bool) -> WsgiInput:

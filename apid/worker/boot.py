@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import setproctitle
 
@@ -29,8 +29,10 @@ from apid.errors import ApidError, ConfigError, ExitCode, PipelineError, is_shor
 from apid.loggers import logger
 from apid.posix import privileges, processes, signals, sockets
 from apid.server import engines
-from apid.server.engines import base
 from apid.worker import ending
+
+if TYPE_CHECKING:
+    from apid.server.engines import base
 
 LOG = logger("apid.worker")
 

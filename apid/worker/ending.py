@@ -20,10 +20,13 @@ import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from apid.loggers import logger
 from apid.posix import native
-from apid.server.engines import base
+
+if TYPE_CHECKING:
+    from apid.server.engines import base
 
 LOG = logger("apid.worker")
 

@@ -25,7 +25,6 @@ SYSTEM = ("configparser", "errno", "fcntl", "gzip", "os", "select", "signal", "s
 
 EXTERNAL = {
     "DevTools": "Chromium",
-    "GreenPool": "eventlet",
     "JOURNAL_NATIVE_PROTOCOL": "systemd's document",
     "JavaScript": "the language",
     "LC_MESSAGES": "gettext(3)",

@@ -22,7 +22,7 @@ DAEMON = {
         "cli",
         "parent",
         "worker",
-        "http",
+        "server",
         "channel",
         "status",
         "bulletin",
@@ -69,10 +69,11 @@ def test_the_parent_holds_no_eventlet_paste_webob_or_routes():
         "apid.cli", "apid.parent", "apid.conf", "apid.posix", "apid.log", "apid.channel", "apid.scoreboard"
     )
     assert {"apid.cli", "apid.parent"} <= modules
-    # a worker's first module is imported before the fork: what is installed may be moved away afterwards
+    # a worker's first modules are imported before the fork: what is installed may be moved away afterwards
     assert below(modules, ENGINE | {"apid.worker", "apid.server", "apid.wsgi", "apid.api"}) == {
         "apid.worker",
         "apid.worker.boot",
+        "apid.worker.ending",
     }
 
 

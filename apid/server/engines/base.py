@@ -67,22 +67,6 @@ class Task(Protocol):
         """`run` has raised, which is a bug of ours; called in the loop."""
 
 
-class Request(Protocol):
-    """A request, as far as an engine adds to it.
-
-    Attributes:
-        environ: the application's. input: the content. owner: the connection. request_id: for the log.
-    """
-
-    environ: dict[str, Any]
-    input: Any
-    owner: Any
-
-    @property
-    def request_id(self) -> str:
-        """For the log."""
-
-
 class Accepted(Protocol):
     """A connection that has been accepted."""
 
@@ -240,11 +224,11 @@ class Engine(Protocol):
     Attributes:
         name: as the option `engine` has it.
         environ: entries that every environ has under this engine.
-        decorate: adds to an environ what differs from request to request, in the loop; None where that is nothing.
-        finish: called in a task after the answer; None where nothing is to be done.
+        hooks: the key in an environ under which an application leaves what `finish` is called with; empty where there is none.
     """
 
     name: str
+    hooks: str
     environ: dict[str, object]
 
     @property
@@ -256,12 +240,14 @@ class Engine(Protocol):
         """Its slots."""
 
     @property
-    def decorate(self) -> Callable[[Any], None] | None:
-        """Add to an environ."""
+    def decorate(self) -> Callable[[dict[str, Any], Any, Any], None] | None:
+        """Add to an environ what differs from request to request, in the loop; None where that is nothing.
 
-    @property
-    def finish(self) -> Callable[[Any], None] | None:
-        """Be done with a request."""
+        It takes the environ, the connection and the content.
+        """
+
+    def finish(self, hooks: Any, environ: dict[str, Any], request_id: str) -> None:
+        """Call what the application has left to be called after its answer; in the task."""
 
     # For requests
 

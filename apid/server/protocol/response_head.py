@@ -8,6 +8,7 @@ application's to send (PEP 3333, "Other HTTP Features"), but for `Connection: cl
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterable
@@ -42,8 +43,36 @@ class ResponseError(ValueError):
     """An application's status or fields that must not go on the wire."""
 
 
+_SLOTS = 64
+_heads: list[tuple[str, ResponseHead] | None] = [None] * _SLOTS
+
+
+def read(status: str, fields: list[tuple[str, str]]) -> ResponseHead:
+    """Return the head of an answer; one that repeats is not made again.
+
+    Most answers of an application have a head that it has given before. What is compared is all its octets, joined: `join` reads
+    what a str holds, whatever methods a subclass has, and a head that holds the separator is refused, so never kept.
+
+    Raises:
+        ResponseError: with the reason.
+    """
+    if type(fields) is not list:
+        return ResponseHead(status, fields)
+    try:
+        key = "\0".join((status, *itertools.chain.from_iterable(fields)))
+    except TypeError:
+        return ResponseHead(status, fields)
+    slot = hash(key) % _SLOTS
+    found = _heads[slot]
+    if found is not None and found[0] == key:
+        return found[1]
+    made = ResponseHead(status, fields)
+    _heads[slot] = key, made
+    return made
+
+
 class ResponseHead:
-    """What start_response was told.
+    """What start_response was told; not changed afterwards, because answers share it.
 
     Attributes:
         code: the status.

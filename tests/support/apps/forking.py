@@ -45,7 +45,7 @@ def note(file, seen=None, more=""):
 
 def work(file):
     """What a child does: uses the hub, the pool of native threads, and ends."""
-    from apid.worker.offload import offload
+    from apid.server.engines.eventlet.offload import offload
 
     seen = look()
     eventlet.sleep(0.05)
@@ -122,7 +122,7 @@ def terminal(file):
 
 def native(file):
     """Fork in a native thread of the pool."""
-    from apid.worker.offload import offload
+    from apid.server.engines.eventlet.offload import offload
 
     def forks():
         pid = os.fork()

@@ -7,13 +7,13 @@ import sys
 
 BEGIN = """
 import logging, os, sys, time
-from apid.server import hub
-hub.install(None)
+from apid.server.engines.eventlet import loop
+loop.install(None)
 import eventlet
 from eventlet import hubs, patcher, tpool
 early = logging.StreamHandler(sys.stdout)
 eventlet.monkey_patch()
-from apid.worker import loglock
+from apid.server.engines.eventlet import loglock
 loglock.install()
 native = patcher.original("time")
 threading = patcher.original("threading")

@@ -1,7 +1,10 @@
 """What of an application's status and fields may go on the wire (PEP 3333, RFC 9110 §5.5, promise S3)."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from apid.server.protocol import response_head
 from apid.server.protocol.response_head import ResponseError, ResponseHead
 from apid.server.wsgi_input import WsgiInput
 
@@ -101,3 +104,67 @@ def test_upgrade_is_the_applications_in_a_426_only():
 def test_the_fields_of_a_100_obey_the_same_rules(pair):
     with pytest.raises(ValueError, match=r"header|pairs|latin"):
         WsgiInput(None).set_hundred_continue_response_headers([pair])
+
+
+FIELDS = [("Content-Type", "text/plain"), ("Content-Length", "3"), ("X-A", "b")]
+
+
+def test_a_head_that_repeats_is_not_made_again():
+    assert response_head.read("200 OK", list(FIELDS)) is response_head.read("200 OK", list(FIELDS))
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        ("201 OK", FIELDS),
+        ("200 OK", FIELDS[:2]),
+        ("200 OK", [*FIELDS[:2], ("X-A", "c")]),
+        ("200 OK", [*FIELDS[:2], ("X-a", "b")]),
+        ("200 OK", [*FIELDS, ("X-A", "b")]),
+        ("200 OK", [("Content-Type", "text/plainContent-Length"), ("3", "X-A")]),
+    ],
+)
+def test_one_that_differs_anywhere_is(status, fields):
+    response_head.read("200 OK", list(FIELDS))
+    assert response_head.read(status, fields).data == ResponseHead(status, fields).data
+
+
+def test_what_a_value_holds_counts_and_not_what_it_says():
+    class Equal(str):
+        def __eq__(self, other):
+            return True
+
+        __hash__ = str.__hash__
+
+    response_head.read("200 OK", [("X-User", "alice")])
+    assert response_head.read("200 OK", [("X-User", Equal("bob"))]).data == b"HTTP/1.1 200 OK\r\nX-User: bob\r\n"
+
+
+@pytest.mark.parametrize("fields", [[("X-A", "a\0b")], [("X-A", "a", "b")], [("X-A",)], [("X-A", 1)], 3, "ab", [1]])
+def test_what_is_refused_is_refused_again(fields):
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            response_head.read("200 OK", fields)
+
+
+def test_few_heads_are_kept():
+    for number in range(1000):
+        response_head.read("200 OK", [("X-Number", str(number))])
+    assert len(response_head._heads) == 64
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["X-A", "X-B", "Content-Length", "Date"]), st.text("ab1\0\t\u20ac", max_size=3)),
+        max_size=4,
+    )
+)
+def test_it_is_what_would_be_made(fields):
+    def made(make):
+        try:
+            head = make("200 OK", fields)
+        except ResponseError as error:
+            return str(error)
+        return head.data, head.length, head.dated, head.close, head.code
+
+    assert made(response_head.read) == made(ResponseHead) == made(response_head.read)

@@ -19,7 +19,7 @@ from eventlet import hubs, patcher, tpool
 from apid import scoreboard
 from apid.loggers import logger
 from apid.posix import signals
-from apid.server.engines.base import Accepted, Accepting, Request
+from apid.server.engines.base import Accepted, Accepting
 from apid.server.engines.eventlet import loglock, loop, offload, wsgi_server
 from apid.server.engines.eventlet.executor import Pool
 
@@ -52,6 +52,7 @@ class Engine:
     """
 
     name = "eventlet"
+    hooks = "eventlet.posthooks"
 
     def __init__(self, size: int) -> None:
         self.loop = loop.current()
@@ -62,22 +63,25 @@ class Engine:
 
     # For requests
 
-    def decorate(self, handler: Request) -> None:
+    @staticmethod
+    def decorate(environ: dict[str, Any], conn: Any, given: Any) -> None:
         """Add eventlet's names."""
-        environ = handler.environ
-        environ["eventlet.set_idle"] = handler.owner.set_idle
+        environ["eventlet.set_idle"] = conn.set_idle
         environ["eventlet.posthooks"] = []
-        environ["eventlet.input"] = handler.input
+        environ["eventlet.input"] = given
 
-    def finish(self, handler: Request) -> None:
+    def finish(self, hooks: Any, environ: dict[str, Any], request_id: str) -> None:
         """Call what the application has left to be called after its answer."""
-        # looked up again: applications may put a list of their own there
-        for entry in handler.environ.get("eventlet.posthooks") or ():
+        try:
+            entries = list(hooks)
+        except TypeError:
+            entries = [hooks]
+        for entry in entries:
             try:
                 hook, args, kwargs = entry
-                hook(handler.environ, *args, **kwargs)
+                hook(environ, *args, **kwargs)
             except BaseException:
-                LOG.exception("%s: a posthook failed", handler.request_id)
+                LOG.exception("%s: a posthook failed", request_id)
 
     def already_handled(self) -> bool:
         """Whether the application has answered by itself, on a socket that it had taken over (eventlet.websocket)."""

@@ -31,6 +31,7 @@ class _Shim:
     def __init__(self, acceptor: Accepting, connect: Callable[[int, Any], Accepted]) -> None:
         self.family = acceptor.sock.family
         self.server: Any = None
+        self._hub = loop.current()
         self._acceptor = acceptor
         self._connect = connect
         self._count = 0
@@ -54,7 +55,7 @@ class _Shim:
             raise OSError(errno.ESHUTDOWN, "this worker no longer accepts")
         self._waiter = greenlet.getcurrent()
         try:
-            found = loop.current().switch()
+            found = self._hub.greenlet.switch()
         finally:
             self._waiter = None
         if found is None:
@@ -70,7 +71,7 @@ class _Shim:
 
     def _over(self) -> None:
         if self._waiter is not None:
-            loop.current().call_soon(self._leave)
+            self._hub.call_soon(self._leave)
 
     def _leave(self) -> None:
         if self._waiter is not None:

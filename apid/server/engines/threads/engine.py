@@ -14,7 +14,7 @@ from typing import Any
 from apid import scoreboard
 from apid.loggers import logger
 from apid.posix import native, signals
-from apid.server.engines.base import Accepted, Accepting, Request
+from apid.server.engines.base import Accepted, Accepting
 from apid.server.engines.threads import limits
 from apid.server.engines.threads.executor import Executor
 from apid.server.engines.threads.loop import Loop
@@ -37,20 +37,24 @@ class Engine:
     """See base.Engine."""
 
     name = "threads"
+    hooks = ""
 
     def __init__(self, size: int, row: scoreboard.Row | None) -> None:
         self.loop = Loop(row)
         self.executor = Executor(self.loop, size)
         self.environ: dict[str, object] = {"wsgi.multithread": True}
-        self.finish = None
 
     # For requests
 
-    def decorate(self, handler: Request) -> None:
+    @staticmethod
+    def decorate(environ: dict[str, Any], conn: Any, given: Any) -> None:
         """Give the socket to libraries that look for it, where a client asks for another protocol."""
-        environ = handler.environ
+        del conn
         if "HTTP_UPGRADE" in environ:
-            environ["werkzeug.socket"] = environ["gunicorn.socket"] = LazySocket(handler.input.get_socket)
+            environ["werkzeug.socket"] = environ["gunicorn.socket"] = LazySocket(given.get_socket)
+
+    def finish(self, hooks: Any, environ: dict[str, Any], request_id: str) -> None:
+        """Nothing is left to be called."""
 
     def already_handled(self) -> bool:
         """Nothing says so here."""
