@@ -6,9 +6,9 @@ it to another thread, and the first one becomes a follower when it is done. Wher
 would cost a switch and a pause for each of them; those are given to a follower before they are called. What has blocked is
 remembered by listener, method and the beginning of the path.
 
-The lead is a token in a list. list.append and list.pop are atomic, with the GIL and in free-threaded builds: whoever gets the
-token out, the thread at the end of its request or the monitor, decides who leads. So what comes after a request's call, in the
-frames below it, must touch nothing of the loop's unless the thread still leads.
+The lead is a token in a list of the thread that has it. list.append and list.pop are atomic, with the GIL and in free-threaded
+builds: whoever gets the token out, the thread at the end of its request or the monitor, decides who leads. So what comes after a
+request's call, in the frames below it, must touch nothing of the loop's unless the thread still leads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import functools
+import itertools
 import queue
 import select
 import threading
@@ -57,16 +58,21 @@ class Thread:
     """A native thread of the executor.
 
     Attributes:
-        leads: it turns the loop. task: what it runs. since: when that began, in seconds of the monotonic clock.
+        leads: it turns the loop. task: what it runs.
+        token: the lead, while it runs a request in the loop: when that began, in seconds of the monotonic clock.
+        item: what it is to do next. bell: released once there is an item.
     """
 
-    __slots__ = ("leads", "number", "since", "task")
+    __slots__ = ("bell", "item", "leads", "number", "task", "token")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, item: Any) -> None:
         self.number = number
         self.leads = False
         self.task: Task | None = None
-        self.since = 0.0
+        self.token: list[float] = []
+        self.item = item
+        self.bell = native.allocate_lock()
+        self.bell.acquire()
 
 
 class Executor:
@@ -90,12 +96,9 @@ class Executor:
         self._done_at = _monotonic()
         self._waiting: collections.deque[Task] = collections.deque()
         self._running: set[Task] = set()
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._mutex = threading.Lock()  # of the two numbers below
-        self._idle = 0
-        self._number = 0
-        self._token: list[float] = []  # when the request that runs in the leading thread began
-        self._leader = Thread(0)
+        self._idle: list[Thread] = []
+        self._numbers = itertools.count(1)
+        self._leader = Thread(0, None)
         self._state = threading.local()
         self._blocks = bytearray(256)
         self._alarm: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -160,27 +163,25 @@ class Executor:
 
     def _hand(self, item: Any) -> None:
         """Give a task, or the lead, to a thread that is idle, or to a new one."""
-        with self._mutex:
-            enough = self._idle > self._queue.qsize()
-            self._queue.put(item)
-            if enough:
-                return
-            self._number = number = self._number + 1
-        thread = Thread(number)
         try:
-            threading.Thread(target=self._follow, args=(thread,), name=f"apid-{number}", daemon=True).start()
-        except RuntimeError as error:
-            LOG.error("no thread can be started: %s; there are %d", error, len(self.threads))  # noqa: TRY400 - as said
+            thread = self._idle.pop()
+        except IndexError:
+            thread = Thread(next(self._numbers), item)
+            name = f"apid-{thread.number}"
+            threading.Thread(target=self._follow, args=(thread,), name=name, daemon=True).start()
+        else:
+            thread.item = item
+            thread.bell.release()
 
     def _monitor(self) -> None:
         """Take the lead away from a thread whose request takes long."""
-        token = self._token
         quiet = 0
         while not self._stopping:
             before = _monotonic()
             native.sleep(PATIENCE)
             now = _monotonic()
             self.gil_wait += (max(0.0, now - before - PATIENCE) - self.gil_wait) / 64
+            token = self._leader.token
             if not token:
                 quiet += 1
                 if quiet > REST:
@@ -202,7 +203,7 @@ class Executor:
         me: Thread | None = getattr(self._state, "thread", None)
         if me is not None and me.leads and me.task is not None:
             try:
-                self._token.pop()
+                me.token.pop()
             except IndexError:
                 return  # the monitor was faster
             self._hand(_LEAD)
@@ -231,15 +232,14 @@ class Executor:
             return
         me = self._leader
         me.task = task
-        me.since = _monotonic()
         if self._asleep:
             self._asleep = False
             self._alarm.put(None)
-        self._token.append(me.since)
+        me.token.append(_monotonic())
         outcome = self._run(task)
         me.task = None
         try:
-            self._token.pop()
+            me.token.pop()
         except IndexError:
             me.leads = False
             blocks[kind] = min(MOST, blocks[kind] + STRANGE)
@@ -282,31 +282,29 @@ class Executor:
     def _follow(self, me: Thread) -> None:
         self._state.thread = me
         self.threads[me.number] = me
-        items = self._queue
+        idle = self._idle
         try:
             while True:
-                with self._mutex:
-                    self._idle += 1
-                try:
-                    item = items.get(timeout=IDLE)
-                except queue.Empty:
-                    item = None
-                with self._mutex:
-                    self._idle -= 1
-                    if item is None:
-                        if self._queue.qsize():
-                            continue
-                        return
-                if item is _LEAD:
+                if me.item is _LEAD:
                     self._lead(me)
                 else:
-                    self._work(me, item)
+                    self._work(me, me.item)
+                me.item = None
+                idle.append(me)
+                if me.bell.acquire(timeout=IDLE):
+                    continue
+                try:
+                    idle.remove(me)
+                except ValueError:  # it has just been taken
+                    me.bell.acquire()
+                else:
+                    return
         finally:
             del self.threads[me.number]
 
     def _work(self, me: Thread, task: Task) -> None:
         me.task = task
-        me.since = began = _monotonic()
+        began = _monotonic()
         outcome = self._run(task)
         me.task = None
         kind = task.kind
