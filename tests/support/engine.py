@@ -39,7 +39,7 @@ class Engines:
         host: str = "127.0.0.1",
         prepare: Callable[[], None] | None = None,
         deadline: float = 10.0,
-        engine: str = "eventlet",
+        engine: str = os.environ.get("ENGINE", "eventlet"),
     ) -> None:
         self._engine = engine
         self._app = app
