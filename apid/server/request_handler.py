@@ -63,7 +63,7 @@ class RequestHandler:
         ended: nanoseconds of the monotonic clock when the application was done.
         response: the answer. input: the content.
         refused: the status that we have answered in place of the application, or 0.
-        late: request_timeout is over, and the request could not be ended: its slot stays taken.
+        late: it should have ended, and could not be ended: its slot stays taken.
         outcome: `complete`, or what kept the answer from being so, in the access log's words.
     """
 
@@ -123,6 +123,8 @@ class RequestHandler:
         accounts = self.context.accounts
         row = accounts.row
         row.land(self._entry)
+        if self.late and self.outcome == "cut":
+            return  # it has been counted
         accounts.answered((self.ended - self.started) // 1000, response.sent, response.code)
         head = self.request
         if head.content_length or head.chunked:
@@ -157,6 +159,18 @@ class RequestHandler:
             with contextlib.suppress(OSError):
                 response.sent += self.stream.write(data)
             response.code = self.refused = 503
+        self.stream.shut()
+
+    def cut(self) -> None:
+        """A drain's deadline is over, and nothing can be thrown into the thread: count and log it, and shut the socket."""
+        self.late = True
+        self.ended = _monotonic_ns()
+        self.response.claim()
+        self.outcome = "cut"
+        accounts = self.context.accounts
+        accounts.answered(self.wall_us, self.response.sent, self.response.code)
+        if accounts.access_log is not None:
+            accounts.access_log.request(self)
         self.stream.shut()
 
     @property

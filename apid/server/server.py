@@ -206,7 +206,9 @@ class Server:
             handler: RequestHandler | None = conn.handler
             if handler is not None:
                 text = _describe(handler)
-                if handler.started and self._executor.interrupts:
+                if handler.started and not self._executor.interrupts:
+                    handler.cut()
+                elif handler.started:
                     self._loop.call_soon(functools.partial(self._executor.interrupt, handler, Cut))
                     self._engine.sleep(0)
                 # One that is over without having been cut was answered in the turn that the loop took.

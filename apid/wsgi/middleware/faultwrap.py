@@ -78,7 +78,7 @@ class FaultWrapper:
         return _Guarded(body, self, environ, start_response)
 
     def _answer(self, exc: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if getattr(environ.get("eventlet.input"), "failure", None) is exc:
+        if any(getattr(environ.get(key), "failure", None) is exc for key in ("wsgi.input", "eventlet.input")):
             # The content cannot be read, says the server: broken framing, a client that has left or is too slow. That is no fault
             # of the application's, and the server knows the answer.
             raise exc

@@ -155,11 +155,10 @@ class Executor:
         while me.leads and not self._stopping:
             try:
                 loop.turn(me)
-            except BaseException:
+            except BaseException as error:
                 if loop.abandoned:
                     raise
-                LOG.exception("the event loop was interrupted by an exception")
-                native.sleep(0.01)
+                loop.failed(error)
 
     def _hand(self, item: Any) -> None:
         """Give a task, or the lead, to a thread that is idle, or to a new one."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import heapq
 import itertools
+import logging
 import os
 import select
 import time
@@ -17,7 +19,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from apid import scoreboard
+from apid.errors import ExitCode
 from apid.loggers import logger
+from apid.posix import native
 from apid.server.engines.base import Session
 from apid.server.timer_wheel import GRAIN, TimerWheel
 
@@ -101,7 +105,8 @@ class Loop:
         """Call a function in the next turn, and wake the loop for it."""
         self._posted.append(function)
         if self._sleeps:
-            os.eventfd_write(self._bell, 1)
+            with contextlib.suppress(OSError):  # the application may have closed it: `failed` notices
+                os.eventfd_write(self._bell, 1)
 
     def attach(self, fd: int, session: Session) -> None:
         """As base.Loop has it."""
@@ -193,6 +198,22 @@ class Loop:
             function()
         except BaseException:
             LOG.exception("a bug in the server: %r failed", function)
+
+    def failed(self, error: BaseException) -> None:
+        """Continue after a turn that raised; end this process if the application has closed the loop's descriptors."""
+        if self._epoll.closed or (isinstance(error, OSError) and error.errno == errno.EBADF and not self._is_open()):
+            LOG.critical("the application has closed the epoll descriptor of this worker: the worker ends")
+            logging.shutdown()
+            os._exit(ExitCode.BUG)
+        LOG.error("the event loop was interrupted by an exception", exc_info=error)
+        native.sleep(BREATH)
+
+    def _is_open(self) -> bool:
+        try:
+            os.fstat(self._epoll.fileno())
+        except OSError:
+            return False
+        return True
 
     # At the end
 
