@@ -83,12 +83,15 @@ class Engine:
             except BaseException as error:  # noqa: BLE001 -- raised again in the main thread
                 found.append(error)
 
-        self.executor.start()
         thread = threading.Thread(target=call, name="apid-life", daemon=True)
         thread.start()
+        started = False
         while not found:
             try:
-                signals.unblock_all()
+                signals.unblock_all()  # in the threads of requests, too, or programs that they start could not be ended
+                if not started:
+                    started = True
+                    self.executor.start()
                 thread.join(every)
                 look()
             except BaseException:
