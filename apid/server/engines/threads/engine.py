@@ -77,14 +77,18 @@ class Engine:
         """Turn the loop, and call `live` in a thread of its own: this one runs the application's signal handlers, and looks."""
         found: list[int | BaseException] = []
 
+        over = native.allocate_lock()
+        over.acquire()
+
         def call() -> None:
             try:
                 found.append(live())
             except BaseException as error:  # noqa: BLE001 -- raised again in the main thread
                 found.append(error)
+            finally:
+                over.release()
 
-        thread = threading.Thread(target=call, name="apid-life", daemon=True)
-        thread.start()
+        native.start("apid-life", call)
         started = False
         while not found:
             try:
@@ -92,8 +96,8 @@ class Engine:
                 if not started:
                     started = True
                     self.executor.start()
-                thread.join(every)
-                look()
+                if not over.acquire(timeout=every):
+                    look()
             except BaseException:
                 LOG.exception("the main thread was interrupted by an exception, perhaps of a signal handler")
         self.executor.stop()
@@ -128,7 +132,14 @@ class Engine:
 
     def spawn(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function in a native thread of its own."""
-        threading.Thread(target=function, args=args, name=f"apid-{function.__name__.strip('_')}", daemon=True).start()
+
+        def call() -> None:
+            try:
+                function(*args)
+            except BaseException:
+                LOG.exception("a bug in the worker: %r failed", function)
+
+        native.start(f"apid-{function.__name__.strip('_')}", call)
 
     def sleep(self, seconds: float) -> None:
         """Sleep."""
@@ -140,7 +151,7 @@ class Engine:
 
     def wait_readable(self, fd: int) -> bool:
         """Wait until a descriptor can be read from; False: it was closed by this process."""
-        poll = select.poll()
+        poll = native.poll()
         poll.register(fd, select.POLLIN)
         return not any(found & select.POLLNVAL for _, found in poll.poll())
 

@@ -140,7 +140,7 @@ class Executor:
 
     def start(self) -> None:
         """Begin to turn the loop."""
-        threading.Thread(target=self._monitor, name="apid-monitor", daemon=True).start()
+        native.start("apid-monitor", self._monitor)
         self._hand(_LEAD)
 
     def stop(self) -> None:
@@ -166,8 +166,7 @@ class Executor:
             thread = self._idle.pop()
         except IndexError:
             thread = Thread(next(self._numbers), item)
-            name = f"apid-{thread.number}"
-            threading.Thread(target=self._follow, args=(thread,), name=name, daemon=True).start()
+            native.start(f"apid-{thread.number}", functools.partial(self._follow, thread))
         else:
             thread.item = item
             thread.bell.release()
@@ -316,7 +315,7 @@ class Executor:
     def wait(self, stream: Waiting, *, writing: bool) -> None:
         """Wait in the kernel."""
         self._give_lead_away()
-        poll = select.poll()
+        poll = native.poll()
         poll.register(stream.sock.fileno(), select.POLLOUT if writing else select.POLLIN | select.POLLRDHUP)
         left = None if stream.until == NEVER else max(0.0, stream.until - _monotonic()) * 1000
         if not poll.poll(left):

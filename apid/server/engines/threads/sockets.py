@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from apid.posix import native
 from apid.server.engines.taken import Received, TakenTls
 
 
@@ -29,7 +30,7 @@ def taken(sock: Any, tls: Any, received: bytes) -> Any:
 
 
 def _wait(sock: socket.socket, *, writing: bool) -> None:
-    poll = select.poll()
+    poll = native.poll()
     poll.register(sock.fileno(), select.POLLOUT if writing else select.POLLIN)
     poll.poll()
 
