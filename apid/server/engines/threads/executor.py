@@ -14,6 +14,7 @@ request's call, in the frames below it, must touch nothing of the loop's unless 
 from __future__ import annotations
 
 import collections
+import contextlib
 import contextvars
 import functools
 import itertools
@@ -43,6 +44,9 @@ SHORT = 0.0005
 IDLE = 30.0
 """Seconds after which a thread without work ends."""
 
+LOG_INTERVAL = 10.0
+"""Seconds between two log lines about threads that cannot be started."""
+
 REST = 20
 """Looks without a request after which the monitor sleeps."""
 
@@ -60,17 +64,17 @@ class Thread:
     Attributes:
         leads: it turns the loop. task: what it runs.
         token: the lead, while it runs a request in the loop: when that began, in seconds of the monotonic clock.
-        item: what it is to do next. bell: released once there is an item.
+        item: what it is to do next: a task and its kind, or the lead. bell: released once there is an item.
     """
 
     __slots__ = ("bell", "item", "leads", "number", "task", "token")
 
-    def __init__(self, number: int, item: Any) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.leads = False
         self.task: Task | None = None
         self.token: list[float] = []
-        self.item = item
+        self.item: Any = None
         self.bell = native.allocate_lock()
         self.bell.acquire()
 
@@ -98,11 +102,12 @@ class Executor:
         self._running: set[Task] = set()
         self._idle: list[Thread] = []
         self._numbers = itertools.count(1)
-        self._leader = Thread(0, None)
+        self._leader = Thread(0)
         self._state = threading.local()
         self._blocks = bytearray(256)
         self._alarm: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = False
+        self._logged = 0.0
         self._stopping = False
         loop.alive_at = self._alive_at
 
@@ -139,9 +144,11 @@ class Executor:
     # Leading
 
     def start(self) -> None:
-        """Begin to turn the loop."""
+        """Begin to turn the loop; raises RuntimeError where no thread can be started."""
         native.start("apid-monitor", self._monitor)
-        self._hand(_LEAD)
+        thread = Thread(next(self._numbers))
+        native.start("apid-1", functools.partial(self._follow, thread))
+        self._give(thread, _LEAD)
 
     def stop(self) -> None:
         """Turn it no more."""
@@ -155,21 +162,32 @@ class Executor:
         while me.leads and not self._stopping:
             try:
                 loop.turn(me)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 -- whatever it is, other requests continue
                 if loop.abandoned:
-                    raise
-                loop.failed(error)
+                    forked.leave(error)
+                with contextlib.suppress(BaseException):  # what the application has changed may make logging fail, too
+                    loop.failed(error)
 
-    def _hand(self, item: Any) -> None:
-        """Give a task, or the lead, to a thread that is idle, or to a new one."""
+    def _spare(self) -> Thread | None:
+        """Take a thread that is idle, or start one; None where none can be started."""
         try:
-            thread = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            thread = Thread(next(self._numbers), item)
+            pass
+        thread = Thread(next(self._numbers))
+        try:
             native.start(f"apid-{thread.number}", functools.partial(self._follow, thread))
-        else:
-            thread.item = item
-            thread.bell.release()
+        except (RuntimeError, OSError) as error:
+            now = _monotonic()
+            if now >= self._logged:
+                self._logged = now + LOG_INTERVAL
+                LOG.error("no thread can be started: %s; requests share %d", error, len(self.threads))  # noqa: TRY400 - as said
+            return None
+        return thread
+
+    def _give(self, thread: Thread, item: Any) -> None:
+        thread.item = item
+        thread.bell.release()
 
     def _monitor(self) -> None:
         """Take the lead away from a thread whose request takes long."""
@@ -189,22 +207,29 @@ class Executor:
                 continue
             quiet = 0
             try:
-                if now - token[0] < PATIENCE:
-                    continue
-                token.pop()
+                late = now - token[0] >= PATIENCE
             except IndexError:
                 continue
-            self._hand(_LEAD)
+            if late:
+                self._promote(token)
 
     def _give_lead_away(self) -> None:
         """In a task that is about to wait: let another thread lead, if this one does."""
         me: Thread | None = getattr(self._state, "thread", None)
         if me is not None and me.leads and me.task is not None:
-            try:
-                me.token.pop()
-            except IndexError:
-                return  # the monitor was faster
-            self._hand(_LEAD)
+            self._promote(me.token)
+
+    def _promote(self, token: list[float]) -> None:
+        """Let another thread lead instead of the one with this token, unless that has just been done, or its request is over."""
+        thread = self._spare()
+        if thread is None:
+            return
+        try:
+            token.pop()
+        except IndexError:
+            self._idle.append(thread)
+        else:
+            self._give(thread, _LEAD)
 
     # Running
 
@@ -225,8 +250,8 @@ class Executor:
         self._running.add(task)
         kind = task.kind
         blocks = self._blocks
-        if blocks[kind] >= OFTEN:
-            self._hand(task)
+        if blocks[kind] >= OFTEN and (thread := self._spare()) is not None:
+            self._give(thread, (task, kind))
             return
         me = self._leader
         me.task = task
@@ -251,10 +276,10 @@ class Executor:
         outcome = None
         try:
             outcome = _EMPTY.copy().run(_in_context, task)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- a bug of ours must not cost the thread
             if self._loop.abandoned:
                 forked.leave(error)
-            LOG.exception("a bug in the server: %r failed", task)
+            _log(task, error)
         if self._loop.abandoned:
             forked.leave(None)
         return outcome
@@ -264,12 +289,15 @@ class Executor:
         self._running.discard(task)
         if self.busy >= self.size:
             self._done_at = _monotonic()
-        if outcome is None:
-            task.failed()
-        else:
-            if elsewhere:
-                task.stream.readable = True  # what its thread knew of that is not certain here
-            task.done(outcome)
+        if elsewhere:
+            task.stream.readable = True  # what its thread knew of that is not certain here
+        try:
+            if outcome is None:
+                task.failed()
+            else:
+                task.done(outcome)
+        except BaseException as error:  # noqa: BLE001 -- its slot must come back
+            _log(task, error)
         if self._waiting:
             self._loop.call_soon(functools.partial(self._start, self._waiting.popleft()))
             return
@@ -283,30 +311,28 @@ class Executor:
         idle = self._idle
         try:
             while True:
-                if me.item is _LEAD:
+                if not me.bell.acquire(timeout=IDLE):
+                    try:
+                        idle.remove(me)
+                    except ValueError:  # it has just been taken
+                        me.bell.acquire()
+                    else:
+                        return
+                item, me.item = me.item, None
+                if item is _LEAD:
                     self._lead(me)
                 else:
-                    self._work(me, me.item)
-                me.item = None
+                    self._work(me, *item)
                 idle.append(me)
-                if me.bell.acquire(timeout=IDLE):
-                    continue
-                try:
-                    idle.remove(me)
-                except ValueError:  # it has just been taken
-                    me.bell.acquire()
-                else:
-                    return
         finally:
             del self.threads[me.number]
 
-    def _work(self, me: Thread, task: Task) -> None:
+    def _work(self, me: Thread, task: Task, kind: int) -> None:
         me.task = task
         began = _monotonic()
         outcome = self._run(task)
         me.task = None
-        kind = task.kind
-        if _monotonic() - began < SHORT and self._blocks[kind]:
+        if self._blocks[kind] and _monotonic() - began < SHORT:
             self._blocks[kind] -= 1
         self._loop.call_soon_threadsafe(functools.partial(self._finish, task, outcome, True))
 
@@ -338,6 +364,11 @@ _task: contextvars.ContextVar[Task | None] = contextvars.ContextVar("apid_task",
 def _in_context(task: Task) -> Outcome:
     _task.set(task)
     return task.run()
+
+
+def _log(task: Task, error: BaseException) -> None:
+    with contextlib.suppress(BaseException):  # what the application has changed may make logging fail, too
+        LOG.error("a bug in the server: %r failed", task, exc_info=error)
 
 
 def _nothing() -> None:

@@ -81,7 +81,7 @@ class Loop:
         self.wheel = TimerWheel(GRAIN, time.monotonic())
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)  # each write is an edge: it need not be read
         self._soon: collections.deque[Callable[[], object]] = collections.deque()
         self.call_soon: Callable[[Callable[[], object]], None] = self._soon.append
         self._posted: collections.deque[Callable[[], object]] = collections.deque()
