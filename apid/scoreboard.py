@@ -84,6 +84,13 @@ ACCESS_LOG_LOST = 64
 UNTIL_NS = 65
 """CLOCK_MONOTONIC at the deadline of a drain; 0: none."""
 
+ENGINE = 66
+"""Place of the engine among `conf.settings.POOL_SIZES`."""
+
+THREADS, STUCK, GIL_WAIT_NS = 67, 68, 69
+"""Of the threads engine: native threads, slots that are held by requests that could not be ended, time that a thread waits for
+the interpreter's lock (a moving average)."""
+
 COUNTERS = (
     REQUESTS,
     ACCEPTED,

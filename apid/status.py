@@ -14,10 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from apid import scoreboard
+from apid.conf.settings import POOL_SIZES
 from apid.logformats import escape
 from apid.posix import processes
 from apid.posix.accept_queue import AcceptQueue
 from apid.scoreboard import BUCKETS, Row, Scoreboard, bucket_bounds
+
+ENGINES = tuple(POOL_SIZES)
 
 SCHEMA = 1
 """Version of the document; fields may be added within it."""
@@ -117,6 +120,7 @@ def _worker(
 ) -> dict[str, Any]:
     cells, now_ns = row.cells, time.monotonic_ns()
     beat = int(cells[scoreboard.BEAT_NS])
+    engine = ENGINES[min(int(cells[scoreboard.ENGINE]), len(ENGINES) - 1)]
     listed = [
         {"line": escape(one.line), "age": round(one.age(now_ns), 3), "id": row.request_id(one)}
         for one in row.flights(max(1, most_flights))
@@ -136,6 +140,10 @@ def _worker(
         "idle": int(cells[scoreboard.IDLE]),
         "in_flight": int(cells[scoreboard.IN_FLIGHT]),
         "limit": int(cells[scoreboard.POOL_LIMIT]),
+        "engine": engine,
+        "threads": int(cells[scoreboard.THREADS]) if engine == "threads" else None,
+        "stuck": int(cells[scoreboard.STUCK]),
+        "gil_wait": round(cells[scoreboard.GIL_WAIT_NS] / 1e9, 6) if engine == "threads" else None,
         "beat_age": round(max(0, now_ns - beat) / 1e9, 3) if beat else None,
         "hub_lag": round(cells[scoreboard.HUB_LAG_NS] / 1e9, 6),
         "rss": processes.resident_bytes(worker["pid"]),

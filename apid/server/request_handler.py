@@ -123,8 +123,10 @@ class RequestHandler:
         accounts = self.context.accounts
         row = accounts.row
         row.land(self._entry)
-        if self.late and self.outcome == "cut":
-            return  # it has been counted
+        if self.late:  # it has been counted and logged
+            self.stream.received = self.stream.waits = 0
+            self.owner.completed(self, Outcome.CLOSE)
+            return
         accounts.answered((self.ended - self.started) // 1000, response.sent, response.code)
         head = self.request
         if head.content_length or head.chunked:
@@ -136,8 +138,6 @@ class RequestHandler:
         if stream.waits:
             accounts.cells[scoreboard.TIMEOUTS] += stream.waits
             stream.waits = 0
-        if self.late:
-            self.outcome = "timeout"
         if accounts.access_log is not None:
             accounts.access_log.request(self)
         self.owner.completed(self, outcome)
@@ -147,26 +147,29 @@ class RequestHandler:
         self.owner.completed(self, Outcome.CLOSE)
 
     def expire(self) -> None:
-        """request_timeout is over, and nothing can be thrown into the thread: answer in its place, and shut the socket."""
-        self.late = True
+        """request_timeout is over, and nothing can be thrown into the thread: answer in its place, and be done with it."""
         response = self.response
         claimed = response.claim()
         self._has_expired(begun=not claimed)
         if claimed:
             date = self.context.accounts.date.field[6:-2]
-            refusal = Refusal(503, _TOO_LONG)
-            data = error_response.response(refusal, self.request_id, date)
+            data = error_response.response(Refusal(503, _TOO_LONG), self.request_id, date)
             with contextlib.suppress(OSError):
                 response.sent += self.stream.write(data)
-            response.code = self.refused = 503
-        self.stream.shut()
+            response.code = 503
+            self.context.accounts.row.refuse(503)
+        self._settle("timeout")
 
     def cut(self) -> None:
-        """A drain's deadline is over, and nothing can be thrown into the thread: count and log it, and shut the socket."""
-        self.late = True
-        self.ended = _monotonic_ns()
+        """A drain's deadline is over, and nothing can be thrown into the thread: be done with it."""
         self.response.claim()
-        self.outcome = "cut"
+        self._settle("cut")
+
+    def _settle(self, outcome: str) -> None:
+        """Count and log the request as it is, and shut its socket: whatever its thread reads or sends next fails."""
+        self.late = True
+        self.outcome = outcome
+        self.ended = _monotonic_ns()
         accounts = self.context.accounts
         accounts.answered(self.wall_us, self.response.sent, self.response.code)
         if accounts.access_log is not None:

@@ -77,6 +77,7 @@ class Server:
         timeouts = settings.header_timeout, settings.keepalive_timeout, settings.client_socket_timeout
         grain = min([GRAIN, *(seconds / 8 for seconds in timeouts if seconds)])
         self._loop.wheel.refine(max(LOOK, grain))
+        row.cells[scoreboard.ENGINE] = list(conf.POOL_SIZES).index(engine.name)
         self._refresh_date()
         if settings.request_timeout:
             self._look_for_late()
@@ -233,6 +234,7 @@ class Server:
                 self._accounts.cells[scoreboard.TIMEOUTS] += 1
                 if not self._executor.interrupt(handler, RequestTimeout):
                     handler.expire()
+        self._accounts.cells[scoreboard.STUCK] = self.stuck()
 
     def reopen(self) -> None:
         """Reopen the access log.

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from apid import scoreboard
 from apid.loggers import logger
 from apid.posix import native
 from apid.server import forked
@@ -110,6 +111,7 @@ class Executor:
         self._logged = 0.0
         self._stopping = False
         loop.alive_at = self._alive_at
+        loop.report = self._report
 
     def __repr__(self) -> str:
         """Its numbers."""
@@ -140,6 +142,10 @@ class Executor:
     def _alive_at(self, now: float) -> float:
         """A loop whose slots are all taken is as alive as the last of them was."""
         return self._done_at if self.busy >= self.size else now
+
+    def _report(self, row: scoreboard.Row) -> None:
+        row.cells[scoreboard.THREADS] = len(self.threads)
+        row.cells[scoreboard.GIL_WAIT_NS] = int(self.gil_wait * 1e9)
 
     # Leading
 

@@ -70,6 +70,7 @@ class Loop:
     Attributes:
         row: the worker's row of the scoreboard, where it beats; None outside a worker.
         alive_at: says when it has been alive last, given the time: a loop whose requests all hang beats, and is of no use.
+        report: writes numbers into the row, twice a second.
         wheel, abandoned, call_soon, gauge: as base.Loop has them.
     """
 
@@ -78,6 +79,7 @@ class Loop:
         self.abandoned = False
         self.gauge: Callable[[], None] = _nothing
         self.alive_at: Callable[[float], float] = _now
+        self.report: Callable[[scoreboard.Row], None] = _nothing
         self.wheel = TimerWheel(GRAIN, time.monotonic())
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -152,6 +154,7 @@ class Loop:
             cells[scoreboard.HUB_LAG_NS] = int((now - self._beat_due) * 1e9) if self._beat_due else 0
             cells[scoreboard.BEAT_NS] = int(self.alive_at(now) * 1e9)
             self._beat_due = now + BEAT
+            self.report(self.row)
         self.call_later(self.wheel.grain, self.tick)
         self.wheel.turn(now)
         if self._listening:
@@ -228,7 +231,7 @@ class Loop:
             os.close(self._bell)
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Until there is something to write."""
 
 
