@@ -73,23 +73,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_done",
-        "accounts",
-        "address",
-        "begun",
-        "context",
-        "deadline",
-        "handler",
-        "lazy",
-        "loop",
-        "own",
-        "phase",
-        "proxied",
-        "reader",
-        "served",
-        "stream",
-        "tick",
-    )
+        "_done", "accounts", "address", "begun", "context", "deadline", "handler", "lazy", "loop", "own", "phase", "proxied",
+        "reader", "served", "stream", "tick",
+    )  # fmt: skip
 
     def __init__(self, context: Context, fd: int, peer: object) -> None:
         """Make one of an accepted descriptor and its peer's address, as accept(2) gives it."""

@@ -28,7 +28,6 @@ from apid.conf import identity, text
 from apid.errors import ApidError, ConfigError, ExitCode, PipelineError, is_shortage
 from apid.loggers import logger
 from apid.posix import privileges, processes, signals, sockets
-from apid.server import engines
 from apid.worker import ending
 
 if TYPE_CHECKING:
@@ -125,6 +124,8 @@ def prepare(ticket: channel.Ticket) -> base.Engine:
         ConfigError: the operator's files are wrong.
     """
     settings = ticket.settings
+    from apid.server import engines
+
     engine = engines.prepare(settings.http.engine, settings.http.pool_size, None if ticket.trial else ticket.row)
     daemon = settings.daemon
     if settings.database:

@@ -12,6 +12,7 @@ from apid.conf.types import spell
 TEXT = (Path(__file__).parents[3] / "docs" / "CONFIGURATION.md").read_text()
 
 IN_WORDS = {
+    ("DEFAULT", "pool_size"): "1000, with threads 32",
     ("DEFAULT", "workers"): "CPUs, at most 8",
     ("DEFAULT", "user"): "who starts apid",
     ("DEFAULT", "group"): "that user's",
