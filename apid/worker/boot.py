@@ -101,7 +101,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
         signals.unblock_all()
     shield.own(descriptors(ticket, engine))
     born.engine = engine
-    apps, ready = load(ticket)
+    apps, ready = load(ticket, engine)
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
@@ -138,7 +138,7 @@ def prepare(ticket: channel.Ticket) -> base.Engine:
     return engine
 
 
-def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
+def load(ticket: channel.Ticket, engine: base.Engine) -> tuple[dict[str, Any], channel.Ready]:
     """Load the pipeline of each listener: (apps by listener name, the message for the parent).
 
     Raises:
@@ -158,7 +158,7 @@ def load(ticket: channel.Ticket) -> tuple[dict[str, Any], channel.Ready]:
     apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}
     warnings = [f"listener {one.name}: {text}" for one in settings.listeners for text in pipeline.warnings(one.paste)]
-    return apps, channel.Ready(report, warnings)
+    return apps, channel.Ready(report, [*engine.warnings(), *warnings])
 
 
 def descriptors(ticket: channel.Ticket, engine: base.Engine) -> dict[str, int]:

@@ -180,3 +180,15 @@ def test_pool_size_beyond_the_limit_of_threads(serve):
     one.allow("ERROR", "CRITICAL")
     assert one.launch().wait() != 0
     assert "pool_size = 1000000: engine = threads needs" in one.log()
+
+
+def test_an_application_that_replaces_the_standard_library_is_named(serve):
+    one = serve()
+    one.allow("replaces the standard library", "fork")
+    text = (one.directory / "sleeping.py").read_text()
+    (one.directory / "sleeping.py").write_text("import eventlet\neventlet.monkey_patch()\n" + text)
+    one.start()
+    assert f"{one.directory}/sleeping.py:2 replaces the standard library (eventlet.monkey_patch)" in one.log()
+    for _ in range(3):
+        assert get(one.address, "/sleep?0.01").status == 200
+    assert one.stop() == 0

@@ -277,6 +277,9 @@ class Engine(Protocol):
     def descriptors(self) -> dict[str, int]:
         """Return the descriptors that the engine needs, by description."""
 
+    def warnings(self) -> list[str]:
+        """Say what the operator should know of the application that has been loaded."""
+
     def spawn(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function beside the loop, where it may wait by the methods below."""
 

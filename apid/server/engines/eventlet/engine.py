@@ -121,6 +121,10 @@ class Engine:
         """Return the descriptors that the engine needs, by description."""
         return {"its epoll": self.loop.poll.fileno()}
 
+    def warnings(self) -> list[str]:
+        """Nothing is wrong with any application."""
+        return []
+
     def spawn(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function in a green thread of its own."""
         eventlet.spawn(function, *args)

@@ -18,6 +18,7 @@ from apid.server.engines.base import Accepted, Accepting
 from apid.server.engines.threads import limits
 from apid.server.engines.threads.executor import Executor
 from apid.server.engines.threads.loop import Loop
+from apid.server.engines.threads.patches import Patches
 from apid.server.engines.threads.sockets import LazySocket
 
 LOG = logger(__name__)
@@ -30,7 +31,9 @@ def prepare(size: int, row: scoreboard.Row | None) -> Engine:
         ConfigError: this process may not have so many threads.
     """
     limits.check(size)
-    return Engine(size, row)
+    engine = Engine(size, row)
+    engine.patches.watch()
+    return engine
 
 
 class Engine:
@@ -42,7 +45,8 @@ class Engine:
     def __init__(self, size: int, row: scoreboard.Row | None) -> None:
         self.loop = Loop(row)
         self.executor = Executor(self.loop, size)
-        self.environ: dict[str, object] = {"wsgi.multithread": True}
+        self.environ: dict[str, object] = {}
+        self.patches = Patches()
 
     # For requests
 
@@ -129,6 +133,10 @@ class Engine:
     def descriptors(self) -> dict[str, int]:
         """Return the descriptors that the engine needs, by description."""
         return self.loop.descriptors()
+
+    def warnings(self) -> list[str]:
+        """Say where the application has replaced the standard library."""
+        return self.patches.found
 
     def spawn(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function in a native thread of its own."""
