@@ -211,13 +211,13 @@ class RequestHandler:
         response = self.response
         if response.failed:
             self.outcome = "failed"
+        if self.stream.taken:
+            return Outcome.DETACHED
         if response.ending is not None:
             return response.ending
         whole = self.input.complete
         if not response.close and self.input.discard(DISCARD):
             return Outcome.KEEP_ALIVE
-        if self.stream.taken:
-            return Outcome.DETACHED
         if whole and not self.request.keep_alive and not self.stream.buffer:
             return Outcome.CLOSE  # the client said that nothing follows: no need to wait for it
         return Outcome.LINGER
@@ -226,6 +226,9 @@ class RequestHandler:
         """The application, or the client, has not let the answer become complete."""
         response = self.response
         response.close = True
+        if self.stream.taken and isinstance(error, StopIteration):
+            response.code = 101  # how applications tell gunicorn that they have answered on its socket
+            return
         causes = error, self.input.failure
         self.outcome = next((word for kind, word in _OUTCOMES for cause in causes if isinstance(cause, kind)), "failed")
         if self.late:

@@ -136,6 +136,7 @@ class ResponseWriter:
             type(result) is list
             and self._head is not None
             and not self.begun
+            and not self._stream.taken
             and self._deliver_list(result, self._head)
         ):
             return
@@ -178,12 +179,13 @@ class ResponseWriter:
                 self._sendfile(result)
             length = self._left if self.begun else self._length
             result = result if length is None else result.pieces(length)
-        self._pieces(result)
+        if not self._stream.taken:
+            self._pieces(result)
+        if self._stream.taken or (self._head is None and self._context.engine.already_handled()):
+            self.code = 101
+            self.close = True
+            return
         if self._head is None:
-            if self._stream.taken or self._context.engine.already_handled():
-                self.code = 101
-                self.close = True
-                return
             raise AssertionError("the application returned without start_response")
         if not self.begun:
             silent = self._is_bodyless(self._head)
@@ -297,6 +299,8 @@ class ResponseWriter:
         return data + b"\r\n"
 
     def _send(self, data: bytes) -> None:
+        if self._stream.taken:
+            return  # what an application says to its server after it has taken the socket over is not for the client
         self._stream.send(data)
         self.sent += len(data)
         self._stream.moved()

@@ -283,6 +283,8 @@ class Stream:
 
     def close(self) -> None:
         """Close it, and let nobody be called for it."""
+        if self.taken:
+            self.shut()  # it ends with its request, whoever still has a descriptor
         self.gone_at = 0.0
         self.buffer = b""
         self.unregister()

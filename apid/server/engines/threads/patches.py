@@ -52,8 +52,8 @@ class Patches:
         def patch(*args: Any, **kwargs: Any) -> Any:
             caller = sys._getframe(1)  # noqa: SLF001 - its only name
             self.found.append(
-                f"{caller.f_code.co_filename}:{caller.f_lineno} replaces the standard library ({called}), which native threads do not "
-                "go together with; engine = eventlet is made for such an application"
+                f"{caller.f_code.co_filename}:{caller.f_lineno} replaces the standard library ({called}), which does not "
+                "go together with native threads; engine = eventlet is made for such an application"
             )
             return function(*args, **kwargs)
 
