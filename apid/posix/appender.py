@@ -233,8 +233,8 @@ class Appender:
                     return False
             except OSError:
                 return False
-            if _poll is not None:
-                _poll().poll(1)
+            if not self._patience.wait(_moment):
+                break  # it has looked long enough of late: a full disk is asked again and again
         return True
 
     def _put(self, data: bytes) -> int:
@@ -266,6 +266,14 @@ class Appender:
         poll = _poll()
         poll.register(self._fd, select.POLLOUT)
         return bool(poll.poll(seconds * 1000))
+
+
+def _moment(_: float) -> bool:
+    """Wait for a millisecond; False where that cannot be done natively."""
+    if _poll is None:
+        return False
+    _poll().poll(1)
+    return True
 
 
 def _pieces(records: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -101,7 +101,7 @@ class Sampler:
         while not self._over.wait(0.03):
             try:
                 found = ask()
-            except AnswerError:  # its worker was killed
+            except (AnswerError, ConnectionResetError):  # its worker was killed, perhaps before it read the request
                 continue
             for name, value in found.items():
                 if value < last.get(name, 0):

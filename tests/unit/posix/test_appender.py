@@ -112,6 +112,18 @@ def test_a_record_that_another_is_writing_at_the_first_look_is_not_torn(path, op
     assert len(looks) == 4
 
 
+def test_a_torn_record_on_a_full_disk_is_not_looked_at_for_long_each_time(path, opened, monkeypatch):
+    pread, looks = os.pread, []
+    Path(path).write_bytes(b"x" * 50)
+    out = opened(path)
+    monkeypatch.setattr(appender.os, "pread", lambda *arguments: looks.append(1) or pread(*arguments))
+    with at_most(50):
+        assert sum(out.append([LINE]) for _ in range(200)) == 200
+    assert 200 <= len(looks) < 1000  # and not twenty each time: the log waits for a part of all time only
+    assert out.append([LINE]) == 0
+    assert read(path) == [b"x" * 50 + b"\n", LINE]
+
+
 def test_a_file_that_was_cut_by_nobody_here_is_seen_when_it_is_reopened(path, opened, tmp_path):
     one = opened(path)
     one.append([LINE])
