@@ -10,6 +10,7 @@ import time
 import hypothesis
 import pytest
 
+from apid.scoreboard import Scoreboard
 from tests.support import processes
 
 processes.become_subreaper()
@@ -56,8 +57,8 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-LASTING = ("anon_inode:[eventpoll]", "/dev/urandom", "/dev/null", "/memfd:apid-scoreboard")
-"""Descriptors that are opened once for the life of the process: by a library (the hub of eventlet), or for a daemon's memory."""
+LASTING = ("anon_inode:[eventpoll]", "/dev/urandom", "/dev/null")
+"""Descriptors that a library opens once for the life of the process (the hub of eventlet)."""
 
 
 def _new_children(before: set[int]) -> set[int]:
@@ -115,3 +116,13 @@ def database_closed(nothing_left):
     loaded = sys.modules.get("apid.api.db.connection")
     if loaded is not None and loaded.shared.cache_info().currsize:
         loaded.shared(os.environ["OS_DATABASE__CONNECTION"], 10).engine.dispose()
+
+
+@pytest.fixture
+def board():
+    """A scoreboard of the test's own."""
+    made = Scoreboard.create()
+    yield made
+    for fd in made.fds:
+        if fd >= 0:
+            os.close(fd)

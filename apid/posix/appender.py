@@ -50,9 +50,8 @@ LOOKS = 20
 """Looks at the end of a file, 1 ms apart, of which one that finds a newline is enough: another process may be writing."""
 
 _poll = getattr(select, "poll", None)  # eventlet takes it away: where it patched first, nobody waits
-_mark = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast(
-    "Q"
-)  # when a record was cut last; shared by this process and its forks
+_mark = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+"""When a record was cut last; shared by this process and its forks."""
 
 
 class Patience:

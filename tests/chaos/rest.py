@@ -19,7 +19,7 @@ from tests.support.processes import wait_until
 LINE = re.compile(r"/r/([^\s/]*\d) (\d{3}|0) (\d+)\.")  # 0: no status was sent
 GLUED = re.compile(r"(?:/r?|/r/[^/.]*(?:\.[^/.]*)?)(/r/[^\s/]*\d|-) (\d{3}|0) (\d+)\.")
 """A torn line and the next one. Only the process that tore the first one knows it, until it has noted that for the others."""
-MOST_GLUED = 4
+MOST_GLUED = 4  # two workers, and those that take their places: each can write once in that moment
 REFUSED = re.compile(r"- \d{3} \d+\.")
 GROWTH = 8 * 1024 * 1024
 """Octets that the parent may have more than at the first rest; without a leak it is less than one megabyte."""

@@ -9,14 +9,6 @@ from apid.bulletin import Bulletin
 from apid.scoreboard import Scoreboard
 
 
-@pytest.fixture
-def board():
-    board = Scoreboard.create()
-    yield board
-    for fd in board.fds:
-        os.close(fd)
-
-
 def test_nothing_published_is_an_empty_document(board):
     assert Bulletin(board.bulletin).read() == {}
 

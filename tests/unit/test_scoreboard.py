@@ -26,15 +26,6 @@ from tests.support.processes import descriptors
 from tests.support.status_document import document, worker
 
 
-@pytest.fixture
-def board():
-    board = Scoreboard.create()
-    yield board
-    for fd in board.fds:
-        if fd >= 0:
-            os.close(fd)
-
-
 def test_every_bucket_holds_exactly_its_bounds():
     for index in range(scoreboard.BUCKETS):
         low, high = scoreboard.bucket_bounds(index)

@@ -36,8 +36,8 @@ READY, DRAINING, BOOTING = scoreboard.State.READY, scoreboard.State.DRAINING, sc
         (BOOTING, 0, 0, DIED + 1e6, False),
     ],
 )
-def test_who_is_ended(state, beat, until, now, ended):
-    row = scoreboard.Scoreboard.create().row(0)
+def test_who_is_ended(board, state, beat, until, now, ended):
+    row = board.row(0)
     row.cells[scoreboard.STATE] = state
     row.cells[scoreboard.BEAT_NS] = int(beat * 1e9)
     row.cells[scoreboard.UNTIL_NS] = int(until * 1e9)
@@ -45,9 +45,9 @@ def test_who_is_ended(state, beat, until, now, ended):
 
 
 @pytest.fixture
-def ward():
+def ward(board):
     """A process that sleeps, as a worker that has been silent since the parent's death, long ago."""
-    row = scoreboard.Scoreboard.create().row(0)
+    row = board.row(0)
     row.cells[scoreboard.STATE] = READY
     with subprocess.Popen(["sleep", "60"]) as process:
         pidfd = os.pidfd_open(process.pid)
@@ -87,23 +87,21 @@ def run_guard(board, settings, err, before=lambda: None):
 
 
 @pytest.fixture
-def board(ward):
+def seated(board, ward):
     """A scoreboard with the silent worker in a seat."""
-    made = scoreboard.Scoreboard.create()
-    made.row(0).cells[scoreboard.STATE] = READY
-    made.row(0).take(ward[1].pid, 0, 1)
-    return made
+    board.row(0).take(ward[1].pid, 0, 1)
+    return board
 
 
-def test_the_pids_of_an_abandoned_scoreboard_are_nobodys(ward, board, tmp_path):
+def test_the_pids_of_an_abandoned_scoreboard_are_nobodys(ward, seated, tmp_path):
     """An upgrade did not take it over; its seats were kept no longer, and a pid may be another process's since."""
-    scoreboard.Scoreboard.abandon(board.fds[1])
-    assert run_guard(board, SETTINGS, tmp_path / "err") == 0
+    scoreboard.Scoreboard.abandon(seated.fds[1])
+    assert run_guard(seated, SETTINGS, tmp_path / "err") == 0
     assert ward[1].poll() is None
 
 
 @pytest.mark.parametrize("was_open", [False, True])
-def test_where_it_cannot_open_the_log_it_writes_to_the_standard_error(ward, board, tmp_path, was_open):
+def test_where_it_cannot_open_the_log_it_writes_to_the_standard_error(ward, seated, tmp_path, was_open):
     (tmp_path / "logs").mkdir()
     settings = dataclasses.replace(SETTINGS, log=Log(log_file=str(tmp_path / "logs" / "log")))
 
@@ -112,6 +110,6 @@ def test_where_it_cannot_open_the_log_it_writes_to_the_standard_error(ward, boar
             log.setup(settings.log, identity="")
         (tmp_path / "logs").rename(tmp_path / "gone")
 
-    assert run_guard(board, settings, tmp_path / "err", before) == 0
+    assert run_guard(seated, settings, tmp_path / "err", before) == 0
     assert ward[1].wait(10) == -signal.SIGKILL
     assert f"pid={ward[1].pid} is killed: the parent is gone" in (tmp_path / "err").read_text()

@@ -20,7 +20,6 @@ from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command, Phase
 from apid.parent.state import Change, Poll, State, Step, Verdict
 from apid.posix import memfd
-from apid.scoreboard import Scoreboard
 
 NOT_CARRIED = {
     "committed",  # its verdict falls in the same turn
@@ -197,12 +196,9 @@ def test_a_document_with_a_part_replaced(way, value):
     handover.unpack(json.loads(json.dumps(handover.pack(found))))
 
 
-def test_a_scoreboard_that_is_not_taken_over_is_marked_for_its_guard():
-    former = Scoreboard.create()
-    former._head[0] += 1  # of another program
-    kept = os.dup(former.fds[1])
-    inheritance = restored(document(board=[os.dup(fd) for fd in former.fds]))
+def test_a_scoreboard_that_is_not_taken_over_is_marked_for_its_guard(board):
+    board._head[0] += 1  # of another program
+    inheritance = restored(document(board=[os.dup(fd) for fd in board.fds]))
     assert inheritance.board() is None
-    assert os.pread(kept, 8, 0) == bytes(8)
-    assert not former.is_current()
-    os.close(kept)
+    assert os.pread(board.fds[1], 8, 0) == bytes(8)
+    assert not board.is_current()

@@ -17,7 +17,7 @@ def notice(lost: int, reason: str) -> bytes:
 
 @contextlib.contextmanager
 def standard_error(fd: int):
-    """A descriptor in the place of the standard error."""
+    """Let the standard error be another descriptor."""
     before = os.dup(2)
     os.dup2(fd, 2)
     try:
