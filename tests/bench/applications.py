@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 
+COUNT = itertools.count(1)
 HELLO = b'{"hello": "world", "number": 42}'
 
 
@@ -40,6 +43,19 @@ def realistic(environ, start_response):
     return [body]
 
 
+def sleep(environ, start_response):
+    """`hello`, after 5 ms of sleep: a database, a file, another service."""
+    time.sleep(0.005)
+    return hello(environ, start_response)
+
+
+def rare(environ, start_response):
+    """`hello`, but every hundredth request sleeps for 5 ms."""
+    if next(COUNT) % 100 == 0:
+        time.sleep(0.005)
+    return hello(environ, start_response)
+
+
 def hello_factory(global_conf, **local_conf):
     """`hello`, for paste."""
     return hello
@@ -48,3 +64,13 @@ def hello_factory(global_conf, **local_conf):
 def realistic_factory(global_conf, **local_conf):
     """`realistic`, for paste."""
     return realistic
+
+
+def sleep_factory(global_conf, **local_conf):
+    """`sleep`, for paste."""
+    return sleep
+
+
+def rare_factory(global_conf, **local_conf):
+    """`rare`, for paste."""
+    return rare

@@ -1,6 +1,6 @@
 """P3 and P5 of one engine: memory of idle connections, and a gigabyte each way against a bare socket loop.
 
-    .venv/bin/python -m tests.bench.bench_engine_memory [CONNECTIONS] [MEGABYTES]
+    .venv/bin/python -m tests.bench.bench_engine_memory [CONNECTIONS] [MEGABYTES] [eventlet|threads]
 
 Prints one line a figure; ratios are of one run on one machine.
 """
@@ -39,10 +39,11 @@ def _more_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def idle(count: int) -> None:
+def idle(count: int, engine_name: str) -> None:
     """P3: connections that have asked once and are silent."""
     _more_descriptors()
-    with serving(framing.app, Http(keepalive_timeout=600, header_timeout=600), prepare=_more_descriptors) as engine:
+    settings = Http(keepalive_timeout=600, header_timeout=600)
+    with serving(framing.app, settings, prepare=_more_descriptors, engine=engine_name) as engine:
         pid = engine.pids[0]
         _ask(engine, [socket.create_connection(engine.address) for _ in range(10)])
         before = memory(pid)
@@ -115,9 +116,9 @@ def app(env, start):
     return sink(env, start) if env["REQUEST_METHOD"] == "PUT" else framing.big(env, start)
 
 
-def transfer(total: int) -> None:
+def transfer(total: int, engine_name: str) -> None:
     """P5."""
-    with serving(app) as engine:
+    with serving(app, engine=engine_name) as engine:
         pid = engine.pids[0]
         for upload in (True, False):
             ratios, frugal = [], []
@@ -155,5 +156,6 @@ def transfer(total: int) -> None:
 
 
 if __name__ == "__main__":
-    idle(int(sys.argv[1]) if len(sys.argv) > 1 else 10000)
-    transfer((int(sys.argv[2]) if len(sys.argv) > 2 else 1024) << 20)
+    name = sys.argv[3] if len(sys.argv) > 3 else "eventlet"
+    idle(int(sys.argv[1]) if len(sys.argv) > 1 else 10000, name)
+    transfer((int(sys.argv[2]) if len(sys.argv) > 2 else 1024) << 20, name)

@@ -53,18 +53,21 @@ def _program(name: str) -> str:
     return str(beside) if beside.exists() else shutil.which(name) or name
 
 
-def _apid(task: Task) -> list[str]:
-    paste = task.directory / "api-paste.ini"
-    if not task.scenario.paste_file:
-        paste.write_text(f"[app:main]\npaste.app_factory = {task.scenario.factory}\n", encoding="utf-8")
-    config = task.directory / "apid.conf"
-    access_log = task.log if task.scenario.access_log else "off"
-    config.write_text(
-        f"[DEFAULT]\nbind_host = 127.0.0.1\nbind_port = {task.port}\nworkers = 1\naccess_log = {access_log}\n"
-        f"[paste_deploy]\nconfig_file = {task.scenario.paste_file or paste}\n",
-        encoding="utf-8",
-    )
-    return [_program("apid"), "--config-file", str(config)]
+def _apid(engine: str) -> Callable[[Task], list[str]]:
+    def command(task: Task) -> list[str]:
+        paste = task.directory / "api-paste.ini"
+        if not task.scenario.paste_file:
+            paste.write_text(f"[app:main]\npaste.app_factory = {task.scenario.factory}\n", encoding="utf-8")
+        lines = ["[DEFAULT]", "bind_host = 127.0.0.1", f"bind_port = {task.port}", "workers = 1", f"engine = {engine}"]
+        lines.append(f"access_log = {task.log if task.scenario.access_log else 'off'}")
+        if engine == "threads" and task.scenario.threads:
+            lines.append(f"pool_size = {task.scenario.threads}")
+        lines += ["[paste_deploy]", f"config_file = {task.scenario.paste_file or paste}", ""]
+        config = task.directory / "apid.conf"
+        config.write_text("\n".join(lines), encoding="utf-8")
+        return [_program("apid"), "--config-file", str(config)]
+
+    return command
 
 
 def _stock(task: Task) -> list[str]:
@@ -72,9 +75,10 @@ def _stock(task: Task) -> list[str]:
     return [sys.executable, "-m", "tests.bench.stock", str(task.port), task.scenario.app, *log]
 
 
-def _gunicorn(kind: str, *more: str) -> Callable[[Task], list[str]]:
+def _gunicorn(kind: str) -> Callable[[Task], list[str]]:
     def command(task: Task) -> list[str]:
         log = ["--access-logfile", task.log] if task.scenario.access_log else []
+        more = ["--threads", str(task.scenario.threads or 8)] if kind == "gthread" else []
         base = [_program("gunicorn"), "-w", "1", "-k", kind, "-b", f"127.0.0.1:{task.port}"]
         base += ["--keep-alive", "75", "--no-control-socket"]
         return [*base, *more, *log, task.scenario.app]
@@ -110,16 +114,18 @@ def _uwsgi(task: Task) -> list[str]:
 
 
 def _waitress(task: Task) -> list[str]:
-    return [_program("waitress-serve"), f"--listen=127.0.0.1:{task.port}", "--threads=4", task.scenario.app]
+    threads = task.scenario.threads or 4
+    return [_program("waitress-serve"), f"--listen=127.0.0.1:{task.port}", f"--threads={threads}", task.scenario.app]
 
 
 PEERS = (
-    Peer("apid", "apid", _apid),
+    Peer("apid", "apid", _apid("eventlet"), note="engine = eventlet"),
+    Peer("apid threads", "apid", _apid("threads"), note="engine = threads"),
     Peer("eventlet.wsgi", "eventlet", _stock, note="stock, monkey-patched, debug off"),
-    Peer("gunicorn gthread", "gunicorn", _gunicorn("gthread", "--threads", "8")),
+    Peer("gunicorn gthread", "gunicorn", _gunicorn("gthread")),
     Peer("gunicorn gevent", "gunicorn", _gunicorn("gevent")),
     Peer("granian", "granian", _granian, note="1 runtime and 1 blocking thread; its access log goes to stdout"),
     Peer("bjoern", "bjoern", _bjoern, logs=False, note="C; needs libev; no access log"),
     Peer("uwsgi", "uwsgi", _uwsgi, note="C; behind its own http router, which shares the core"),
-    Peer("waitress", "waitress", _waitress, logs=False, note="4 threads; no access log"),
+    Peer("waitress", "waitress", _waitress, logs=False, note="no access log"),
 )

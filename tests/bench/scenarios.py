@@ -18,6 +18,7 @@ class Scenario:
         status: what the right answer is.
         peers: names of those it is meant for; empty: all.
         paste_file: an ini that apid is given instead of one with `factory`.
+        threads: of servers that have a number of them; 0: as their documentation has it.
     """
 
     name: str
@@ -31,10 +32,15 @@ class Scenario:
     method: str = "GET"
     peers: tuple[str, ...] = ()
     paste_file: str = ""
+    threads: int = 0
 
 
 HELLO = ("tests.bench.applications:hello", "tests.bench.applications:hello_factory")
 REALISTIC = ("tests.bench.applications:realistic", "tests.bench.applications:realistic_factory")
+
+SLEEP = ("tests.bench.applications:sleep", "tests.bench.applications:sleep_factory")
+RARE = ("tests.bench.applications:rare", "tests.bench.applications:rare_factory")
+WITH_THREADS = ("apid", "apid threads", "eventlet.wsgi", "gunicorn gthread", "waitress")
 
 SCENARIOS = (
     Scenario("hello", "hello, keep-alive, access log off", *HELLO),
@@ -47,13 +53,15 @@ SCENARIOS = (
         method="POST",
     ),
     Scenario("oneshot", "hello, one request a connection, access log off", *HELLO, headers=(("Connection", "close"),)),
+    Scenario("sleep", "each request sleeps for 5 ms, 64 threads", *SLEEP, peers=WITH_THREADS, threads=64),
+    Scenario("rare", "one request of a hundred sleeps for 5 ms, 64 threads", *RARE, peers=WITH_THREADS, threads=64),
     Scenario(
         "pipeline",
         "five filters, router, JSON: with apid.wsgi under apid; with RoutesMiddleware and wsgify under stock",
         app=f"config:{HERE / 'pipeline' / 'classic.ini'}",
         factory="",
         path="/v1/admin/animals/7",  # without a token both noauth filters say user and project admin
-        peers=("apid", "eventlet.wsgi"),
+        peers=("apid", "apid threads", "eventlet.wsgi"),
         paste_file=str(HERE / "pipeline" / "modern.ini"),
     ),
 )
