@@ -13,12 +13,15 @@ from apid.server.engines.taken import Received, TakenTls
 def taken(sock: socket.socket, tls: Any, received: bytes) -> Any:
     """Make it.
 
+    It has a descriptor of its own: eventlet never wakes a thread that waits for one that was closed, and lets it disturb whoever
+    has the number next. So the server shuts the connection, which wakes it, and closes only its own descriptor.
+
     Args:
         sock: the connection's socket.
         tls: OpenSSL's object, or None.
         received: octets that have been received already.
     """
-    green = greenio.GreenSocket(sock)
+    green = greenio.GreenSocket(fileno=socket.dup(sock.fileno()))
     green.settimeout(None)  # instead of the default of socket.setdefaulttimeout
     made = green if tls is None else TakenTls(tls, green, _wait)
     return Received(made, received) if received else made
