@@ -258,6 +258,11 @@ class World:
             ]
             if old:
                 raise Broken(f"workers of another generation than {here} still serve: {old}")
+            engines = {
+                one["engine"] for one in status["workers"] if one["stage"] == "ready" and one["generation"] == here
+            }
+            if engines - {self.applied.engine}:
+                raise Broken(f"workers of generation {here} run {engines}, not {self.applied.engine}")
             if not self.recovering and status["ready"] != self.wanted:
                 raise Broken(f"{status['ready']} workers of generation {here} are ready, not {self.wanted}")
         self.verify_listeners(status)

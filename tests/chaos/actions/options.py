@@ -31,6 +31,13 @@ def number_of_workers(world: World, dice: random.Random) -> None:
     world.change(how=dice.choice(WAYS))
 
 
+@action(6)
+def engine(world: World, dice: random.Random) -> None:
+    """The option `engine` changes, or stays."""
+    world.write(engine=dice.choice(("eventlet", "threads")))
+    world.change(how=dice.choice(WAYS))
+
+
 @action(8)
 def listeners(world: World, dice: random.Random) -> None:
     """Listeners come and go; content changes with them, now and then."""
