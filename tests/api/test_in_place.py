@@ -1,6 +1,7 @@
 """Short reads of SQLite are done at once, and never wait there: what would have to wait is done in a thread."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,9 +48,22 @@ def test_a_short_read_needs_no_thread_and_sees_what_was_just_written(database, t
     assert database._in_place._connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 0
 
 
-def test_without_a_daemon_it_is_an_ordinary_read(database):
-    assert database.look_up({}, count) == 0
-    assert database._in_place._connection is None
+def test_one_at_a_time_and_the_pool_has_the_others(database):
+    connections = []
+
+    def seen(connection):
+        connections.append(connection)
+        return count(connection)
+
+    def work(connection):
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(database.look_up, {}, seen).result(10) == 0
+        return seen(connection)
+
+    assert database.look_up({}, work) == 0
+    with ThreadPoolExecutor(1) as other:  # a connection is no thread's
+        assert other.submit(database.look_up, {}, seen).result(10) == 0
+    assert [one is database._in_place._connection for one in connections] == [False, True, True]
 
 
 def test_what_would_have_to_wait_is_done_in_a_thread(database, threads, tmp_path):

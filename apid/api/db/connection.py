@@ -23,7 +23,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from apid.api.db.in_place import InPlace
+from apid.api.db.in_place import BusyError, InPlace
 from apid.api.db.pool import Stack
 from apid.wsgi import faults
 
@@ -163,11 +163,11 @@ class Database:
         Raises:
             DatabaseDown: the database does not answer.
         """
-        if self._in_place is not None and "apid.offload" in environ:
+        if self._in_place is not None:
             try:
                 return self._in_place.read(work)
-            except exc.DBAPIError:
-                LOG.debug("a short read has to wait; a thread does it")
+            except (BusyError, exc.DBAPIError):
+                LOG.debug("a short read has to wait; the pool does it")
         return self.read(environ, work)
 
     def write(self, environ: dict[str, Any], work: Callable[[sa.Connection], T]) -> T:

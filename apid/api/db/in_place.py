@@ -1,13 +1,14 @@
 """Short reads of an SQLite file, done where they are asked for instead of in a native thread.
 
 Handing work to a native thread and back costs more than the work where that is one look through an index. So a read that is
-bounded (by its key, or by an index and a limit) is done in the green thread itself. It must never wait there, for nothing else
-of the worker would run meanwhile: this connection has no patience (busy_timeout 0), and what it cannot do at once, for whatever
-reason, is done again in a thread, with patience.
+bounded (by its key, or by an index and a limit) is done where it is asked for. It must never wait there, for under eventlet
+nothing else of the worker would run meanwhile: this connection has no patience (busy_timeout 0), and what it cannot do at once,
+for whatever reason, is done again by the pool, with patience.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,20 +18,35 @@ from sqlalchemy import exc
 T = TypeVar("T")
 
 
+class BusyError(Exception):
+    """Another thread reads."""
+
+
 class InPlace:
-    """One connection for whoever runs: nothing in a read lets another green thread run, so it is one at a time without a lock."""
+    """One connection for one thread at a time."""
 
     def __init__(self, url: sa.URL, on_connect: Callable[..., None]) -> None:
-        self._engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": 0})
+        self._engine = sa.create_engine(
+            url, poolclass=sa.NullPool, connect_args={"timeout": 0, "check_same_thread": False}
+        )
         sa.event.listen(self._engine, "connect", on_connect)
         self._connection: sa.Connection | None = None
+        self._one = threading.Lock()
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work`, which only reads, and little.
 
         Raises:
-            DBAPIError: it would have had to wait, or has failed otherwise; nothing has happened.
+            BusyError, DBAPIError: it would have had to wait, or has failed otherwise; nothing has happened.
         """
+        if not self._one.acquire(blocking=False):
+            raise BusyError
+        try:
+            return self._read(work)
+        finally:
+            self._one.release()
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
         if self._connection is None:
             self._connection = self._engine.connect()
         try:
