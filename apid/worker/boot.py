@@ -145,7 +145,7 @@ def load(ticket: channel.Ticket, engine: base.Engine) -> tuple[dict[str, Any], c
         ConfigError: the user of this process cannot read a file that the parent could.
         PipelineError: a pipeline cannot be made.
     """
-    from apid.worker import pipeline
+    from apid.worker import gil, pipeline
 
     settings = ticket.settings
     for listener in settings.listeners:
@@ -155,10 +155,11 @@ def load(ticket: channel.Ticket, engine: base.Engine) -> tuple[dict[str, Any], c
             reason = text.unreadable(listener.paste.config_file, error)
             raise ConfigError(f"{listener.paste.where}: {reason}") from None
         _find_beside(listener.paste.config_file)
-    apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
+    with gil.watched() as turned_on:
+        apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}
     warnings = [f"listener {one.name}: {text}" for one in settings.listeners for text in pipeline.warnings(one.paste)]
-    return apps, channel.Ready(report, [*engine.warnings(), *warnings])
+    return apps, channel.Ready(report, [*engine.warnings(), *turned_on, *warnings])
 
 
 def descriptors(ticket: channel.Ticket, engine: base.Engine) -> dict[str, int]:

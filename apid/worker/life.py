@@ -24,7 +24,7 @@ from apid.posix import processes, signals
 from apid.server import access_log
 from apid.server.engines import base
 from apid.server.server import Server
-from apid.worker import ending
+from apid.worker import ending, gil
 from apid.worker.shield import LOOK, TIMERS, Shield
 from apid.worker.status import Status
 
@@ -101,6 +101,7 @@ class Life:
         return self._engine.main(self._live, self._look, LOOK)
 
     def _live(self) -> int:
+        self._ticket.row.cells[scoreboard.GIL_OFF] = not gil.is_enabled()
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.READY
         if self._inline:
             LOG.info("ready: serving inline, without workers")

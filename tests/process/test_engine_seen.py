@@ -1,0 +1,87 @@
+"""What an operator sees of engine = threads: slots that are stuck, requests that hold them, native threads, the GIL."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.support.client import Connection, get
+from tests.support.processes import wait_until
+
+APP = """
+import os, time
+
+def factory(global_conf, **local_conf):
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/hang":
+            while not os.path.exists("go"):
+                time.sleep(0.02)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+    return app
+"""
+
+PASTE = """
+[composite:main]
+use = egg:Paste#urlmap
+/ = app
+/metrics = metrics
+[app:app]
+paste.app_factory = hanging:factory
+[app:metrics]
+use = egg:apid#metrics
+"""
+
+
+@pytest.fixture
+def hanging(daemon):
+    """One worker of native threads whose requests to /hang end once the file `go` is there."""
+
+    def start(**options):
+        one = daemon(
+            paste=PASTE,
+            **{
+                "engine": "threads",
+                "workers": 1,
+                "request_timeout": 0.2,
+                "pool_size": 8,
+                "graceful_shutdown_timeout": 1,
+                **options,
+            },
+        )
+        (one.directory / "hanging.py").write_text(APP)
+        one.allow("answered, but not ended, by request_timeout")
+        return one.start()
+
+    return start
+
+
+def hang(one):
+    """Send a request that hangs; returns when it is stuck."""
+    with Connection(one.address) as connection:
+        assert connection.request("GET", "/hang").status == 503
+    wait_until(lambda: one.status()["workers"][0]["stuck"] == 1, "a slot is stuck")
+
+
+def test_a_request_that_holds_a_stuck_slot_is_marked(hanging):
+    one = hanging()
+    hang(one)
+    wait_until(lambda: one.status()["workers"][0]["threads"], "the first report of the threads")
+    worker = json.loads(one.apidctl("status", "--json").stdout)["workers"][0]
+    assert (worker["oldest"]["line"], worker["oldest"]["stuck"]) == ("GET /hang HTTP/1.1", True)
+    assert worker["gil"] is True
+    assert 1 <= worker["threads"] <= 10
+    assert worker["gil_wait"] >= 0
+    shown = one.apidctl("status").stdout
+    assert re.search(r"^engine threads  native threads \d+  GIL wait \S+  1 slot stuck$", shown, re.MULTILINE)
+    assert re.search(r"^SLOT .* BUSY +STUCK +OLDEST", shown, re.MULTILINE)
+    scraped = get(one.address, "/metrics").text
+    assert 'apid_worker_stuck_requests{generation="1",slot="0"} 1.0' in scraped
+    assert 'apid_engine_workers{engine="threads"} 1.0' in scraped
+    (one.directory / "go").touch()
+    wait_until(lambda: one.status()["workers"][0]["stuck"] == 0, "it has ended")
+    assert one.status()["workers"][0]["oldest"] is None
+    assert "stuck" not in one.apidctl("status").stdout.lower()
+    assert one.stop() == 0
