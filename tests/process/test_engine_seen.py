@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 
 import pytest
 
@@ -85,3 +86,13 @@ def test_a_request_that_holds_a_stuck_slot_is_marked(hanging):
     assert one.status()["workers"][0]["oldest"] is None
     assert "stuck" not in one.apidctl("status").stdout.lower()
     assert one.stop() == 0
+
+
+def test_a_deadline_neither_counts_nor_logs_an_answered_request_again(hanging):
+    one = hanging(access_log="access.log")
+    hang(one)
+    before = one.status()["totals"]
+    one.signal(signal.SIGTERM)
+    code = one.wait()
+    lines = (one.directory / "access.log").read_text().splitlines()
+    assert (before["requests"], len(lines), code) == (1, 1, 0), one.log()
