@@ -105,7 +105,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
-    signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
+    signals.block_all()  # until the loop runs: a handler of the application may raise, and would end the boot
     life = Life(ticket, apps, ready, shield, engine)
     if ticket.trial:
         signals.unblock_all()

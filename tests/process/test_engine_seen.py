@@ -96,3 +96,23 @@ def test_a_deadline_neither_counts_nor_logs_an_answered_request_again(hanging):
     code = one.wait()
     lines = (one.directory / "access.log").read_text().splitlines()
     assert (before["requests"], len(lines), code) == (1, 1, 0), one.log()
+
+
+def test_slots_that_are_all_taken_are_called_so_and_the_dump_shows_where_they_are(hanging):
+    one = hanging(pool_size=1, request_timeout=0)
+    one.allow("stalled")
+    with Connection(one.address) as connection:
+        connection.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        one.wait_for_log(
+            r"stalled: all slots \(pool_size = 1\) are taken, and no request has ended for \d\.\d s; .*GET /hang"
+        )
+        assert one.status()["workers"][0]["stalled"] is True
+        assert re.search(r"^ *0 .*\bstalled\b.*\b1/1\b", one.apidctl("status").stdout, re.MULTILINE)
+        one.apidctl("dump")
+        dump = one.log().partition("stacks of ")[2]
+        assert re.match(r"\d+ threads\n", dump)
+        assert "hanging.py" in dump
+        (one.directory / "go").touch()
+        assert connection.answer().status == 200
+    wait_until(lambda: not one.status()["workers"][0]["stalled"], "it beats again")
+    assert one.stop() == 0
