@@ -126,7 +126,8 @@ def prepare(ticket: channel.Ticket) -> base.Engine:
     settings = ticket.settings
     from apid.server import engines
 
-    engine = engines.prepare(settings.http.engine, settings.http.pool_size, None if ticket.trial else ticket.row)
+    http = settings.http
+    engine = engines.prepare(http.engine, http.pool_size, None if ticket.trial else ticket.row, http.where)
     daemon = settings.daemon
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
