@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 
 import pytest
 
 from tests.support.client import Connection, get
+from tests.support.daemon import PROGRAM
 from tests.support.processes import wait_until
 
 APP = """
@@ -116,3 +118,41 @@ def test_slots_that_are_all_taken_are_called_so_and_the_dump_shows_where_they_ar
         assert connection.answer().status == 200
     wait_until(lambda: not one.status()["workers"][0]["stalled"], "it beats again")
     assert one.stop() == 0
+
+
+def test_a_move_that_cannot_be_made_is_refused_and_one_of_a_green_application_is_warned_of(hanging):
+    one = hanging(engine="eventlet", request_timeout=0)
+    one.allow(
+        "reload failed",
+        "must be eventlet or threads",
+        "engine = threads needs",
+        "replaces the standard library",
+        "ERROR",
+    )
+    source = one.directory / "hanging.py"
+    source.write_text("import eventlet\neventlet.monkey_patch(thread=False)\n" + APP)
+    for engine, size, reason in (
+        ("gevent", 8, r"apid.conf:\d+: \[DEFAULT\] engine = gevent: must be eventlet or threads"),
+        (
+            "threads",
+            10**6,
+            r"apid.conf:\d+: \[DEFAULT\] pool_size = 1000000: engine = threads needs 1000008 threads .* allows \d+",
+        ),
+    ):
+        one.options.update(engine=engine, pool_size=size)
+        one.write_config()
+        refused = one.apidctl("reload", check=False)
+        assert refused.returncode != 0
+        assert re.search(reason, refused.stderr)
+        assert [worker["engine"] for worker in one.status()["workers"]] == ["eventlet"]
+    one.options.update(pool_size=4)
+    one.write_config()
+    warning = f"{source}:2 replaces the standard library (eventlet.monkey_patch)"
+    checked = subprocess.run(
+        [PROGRAM, "--config-file", one.config, "--check-config"], capture_output=True, text=True, check=True
+    )
+    assert warning in checked.stdout
+    assert warning not in one.log()
+    one.apidctl("reload")
+    assert warning in one.log()
+    assert get(one.address).status == 200

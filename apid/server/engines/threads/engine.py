@@ -136,7 +136,7 @@ class Engine:
 
     def warnings(self) -> list[str]:
         """Say where the application has replaced the standard library."""
-        return self.patches.found
+        return self.patches.loaded()
 
     def spawn(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function in a native thread of its own."""
