@@ -1,9 +1,9 @@
 """Short reads of an SQLite file, done where they are asked for instead of in a native thread.
 
 Handing work to a native thread and back costs more than the work where that is one look through an index. So a read that is
-bounded (by its key, or by an index and a limit) is done in the green thread itself (engine = eventlet only). It must never
-wait there, for nothing else of the worker would run meanwhile: this connection has no patience (busy_timeout 0), and what it
-cannot do at once, for whatever reason, is done again in a thread, with patience.
+bounded (by its key, or by an index and a limit) is done in the green thread itself. It must never wait there, for nothing else
+of the worker would run meanwhile: this connection has no patience (busy_timeout 0), and what it cannot do at once, for whatever
+reason, is done again in a thread, with patience.
 """
 
 from __future__ import annotations
