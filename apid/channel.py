@@ -169,7 +169,7 @@ class Reopened:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dump:
-    """Parent: write the stacks of all green threads to the log."""
+    """Parent: write the stacks of all threads, green or native, to the log."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

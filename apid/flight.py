@@ -14,15 +14,21 @@ class Flight:
         line: the request line as it came, cut to its first bytes, latin-1.
         number: the worker's running number of the request; its request id is made from it.
         started_ns: CLOCK_MONOTONIC.
+        stuck: request_timeout has answered it, and could not end it: it holds its slot.
     """
 
     line: str
     number: int
     started_ns: int
+    stuck: bool = False
 
     def age(self, now_ns: int) -> float:
         """Seconds since the head of the request was read."""
         return max(0, now_ns - self.started_ns) / 1e9
+
+    def text(self, now_ns: int, request_id: str) -> str:
+        """Line, age and request id, for the log."""
+        return f"{self.line} for {self.age(now_ns):.1f} s ({request_id}{', stuck' if self.stuck else ''})"
 
 
 def request_id(high: int, low: int, number: int) -> str:

@@ -91,6 +91,9 @@ THREADS, STUCK, GIL_WAIT_NS = 67, 68, 69
 """Of the threads engine: native threads, slots that are held by requests that could not be ended, time that a thread waits for
 the interpreter's lock (a moving average)."""
 
+GIL_OFF = 70
+"""1 where the interpreter runs without its lock (free-threaded builds)."""
+
 COUNTERS = (
     REQUESTS,
     ACCEPTED,
@@ -144,6 +147,8 @@ _BULLETIN = _pages(_TOTALS + (CELLS + BUCKETS) * 8)
 _PARENTS_SIZE = _BULLETIN + BULLETIN_BYTES
 _put_flight = struct.Struct("=QQQ136s").pack_into
 _put_number = struct.Struct("=Q").pack_into
+_STUCK_BIT = 1 << 63
+"""In the number of a request in flight, of which a request id takes 48 bits."""
 
 
 class State(enum.IntEnum):
@@ -232,6 +237,11 @@ class Row:
             _put_number(self._memory, entry, 0)
             self._free.append(entry)
 
+    def stick(self, entry: int, number: int) -> None:
+        """The request of this entry, which has this number, could not be ended: it is `Flight.stuck`."""
+        if entry >= 0:
+            _put_number(self._memory, entry + 8, number | _STUCK_BIT)
+
     def flights(self, most: int = FLIGHTS) -> list[Flight]:
         """The `most` oldest requests in flight, oldest first; readable from another process at any moment."""
         found = []
@@ -241,13 +251,14 @@ class Row:
             at = entry * _FLIGHT // 8
             length = min(region[at + 2], FLIGHT_LINE)
             line = bytes(self._memory[self._flights + entry * _FLIGHT + 24 :][:length]).decode("latin-1")
-            found.append(Flight(line, region[at + 1], starts[entry]))
+            number = region[at + 1]
+            found.append(Flight(line, number & ~_STUCK_BIT, starts[entry], stuck=bool(number & _STUCK_BIT)))
         return found
 
     def in_flight(self) -> tuple[str, ...]:
         """The requests in flight as texts for the log, the oldest first: line, age and request id."""
         now = time.monotonic_ns()
-        return tuple(f"{one.line} for {one.age(now):.1f} s ({self.request_id(one)})" for one in self.flights())
+        return tuple(one.text(now, self.request_id(one)) for one in self.flights())
 
     def request_id(self, flight: Flight) -> str:
         """The request id of a request in flight."""
@@ -259,7 +270,7 @@ class Row:
         self.cells[REFUSALS[status]] += 1
 
     def beat(self) -> None:
-        """Say that the hub turns."""
+        """Say that the loop turns."""
         self.cells[BEAT_NS] = time.monotonic_ns()
 
 

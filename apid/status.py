@@ -122,7 +122,7 @@ def _worker(
     beat = int(cells[scoreboard.BEAT_NS])
     engine = ENGINES[min(int(cells[scoreboard.ENGINE]), len(ENGINES) - 1)]
     listed = [
-        {"line": escape(one.line), "age": round(one.age(now_ns), 3), "id": row.request_id(one)}
+        {"line": escape(one.line), "age": round(one.age(now_ns), 3), "id": row.request_id(one), "stuck": one.stuck}
         for one in row.flights(max(1, most_flights))
     ]
     return {
@@ -144,6 +144,7 @@ def _worker(
         "threads": int(cells[scoreboard.THREADS]) if engine == "threads" else None,
         "stuck": int(cells[scoreboard.STUCK]),
         "gil_wait": round(cells[scoreboard.GIL_WAIT_NS] / 1e9, 6) if engine == "threads" else None,
+        "gil": not cells[scoreboard.GIL_OFF],
         "beat_age": round(max(0, now_ns - beat) / 1e9, 3) if beat else None,
         "hub_lag": round(cells[scoreboard.HUB_LAG_NS] / 1e9, 6),
         "rss": processes.resident_bytes(worker["pid"]),

@@ -22,6 +22,7 @@ class Column:
     Attributes:
         rank: those of the highest rank go first where the terminal is narrow.
         width: characters it needs at least. left: how its text stands.
+        needed: whether a worker has something to say in it; a column that no worker needs is left out.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Column:
     key: Callable[[Seat], Any]
     tone: Callable[[Seat], Tone] = lambda _: "plain"
     left: bool = False
+    needed: Callable[[Seat], bool] = lambda _: True
 
 
 def _state(seat: Seat) -> str:
@@ -64,6 +66,26 @@ def _age(seat: Seat) -> float:
     return float(seat.oldest["age"]) if seat.oldest else 0.0
 
 
+def _oldest(seat: Seat) -> str:
+    return figures.duration(_age(seat)) if seat.oldest else figures.NONE
+
+
+def _oldest_tone(seat: Seat) -> Tone:
+    return "bad" if seat.oldest and seat.oldest["stuck"] else "plain"
+
+
+def _stuck_tone(seat: Seat) -> Tone:
+    return "bad" if seat.stuck else "plain"
+
+
+def _gil(seat: Seat) -> str:
+    return figures.duration(seat.gil_wait) if seat.gil else "off"
+
+
+def _native(seat: Seat) -> bool:
+    return seat.threads is not None
+
+
 def _end(seat: Seat) -> str:
     return f"now: {seat.cause}" if seat.cause else seat.last_end or figures.NONE
 
@@ -84,9 +106,13 @@ COLUMNS = (
     Column("P99", 0, 5, lambda s: figures.duration(s.traffic.p99), lambda s: s.traffic.p99 or 0),
     Column("CONN", 0, 5, lambda s: figures.count(s.connections), lambda s: s.connections),
     Column("BUSY", 0, 9, lambda s: f"{s.in_flight}/{s.limit}", lambda s: s.in_flight, _busy_tone),
-    Column("OLDEST", 0, 6, lambda s: figures.duration(_age(s)) if s.oldest else figures.NONE, _age),
+    Column("STUCK", 0, 5, lambda s: str(s.stuck), lambda s: s.stuck, _stuck_tone, needed=lambda s: s.stuck > 0),
+    Column("OLDEST", 0, 6, _oldest, _age, _oldest_tone),
     Column("RSS", 2, 5, lambda s: figures.size(s.rss), lambda s: s.rss),
     Column("LAG", 1, 6, _lag, lambda s: max(s.hub_lag, s.beat_age or 0.0), _lag_tone),
+    Column("THREADS", 4, 7, lambda s: figures.count(s.threads), lambda s: s.threads or 0, needed=_native),
+    Column("GIL", 4, 5, _gil, lambda s: s.gil_wait or 0.0, needed=_native),
+    Column("ENGINE", 6, 8, lambda s: str(s.engine), lambda s: s.engine, left=True),
     Column("LAST END", 5, 10, _end, _end, _end_tone, left=True),
 )
 
@@ -94,7 +120,7 @@ COLUMNS = (
 def fitting(seats: Sequence[Seat], room: int, gap: int = 2) -> list[tuple[Column, int]]:
     """Return the columns that fit into `room` characters, each with its width; the most important stay."""
     widths = {c.title: max([c.width, len(c.title), *(len(c.text(seat)) for seat in seats)]) for c in COLUMNS}
-    kept = list(COLUMNS)
+    kept = [column for column in COLUMNS if not seats or any(map(column.needed, seats))]
     while len(kept) > 1 and sum(widths[c.title] + gap for c in kept) - gap > room:
         worst = max(c.rank for c in kept)
         kept.remove([c for c in kept if c.rank == worst][-1])

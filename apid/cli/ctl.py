@@ -21,7 +21,7 @@ COMMANDS = {
     "stop": "drain and exit; waits until the daemon is gone",
     "scale": "set the number of workers; waits until that many are ready",
     "reopen": "reopen the log files, after they were moved away",
-    "dump": "write the stacks of all green threads of all workers to the log",
+    "dump": "write the stacks of all threads, green or native, of all workers to the log",
 }
 
 INTERVALS = {"status": 0.5, "top": 1.0}

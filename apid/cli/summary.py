@@ -13,7 +13,7 @@ Line = list[tuple[str, Tone]]
 
 def lines(sample: Sample) -> list[Line]:
     """The whole, the most important first."""
-    return [_daemon(sample.now), _traffic(sample), *_listeners(sample.now), *_change(sample.now)]
+    return [_daemon(sample.now), _traffic(sample), *_engine(sample.now), *_listeners(sample.now), *_change(sample.now)]
 
 
 def _daemon(now: dict[str, Any]) -> Line:
@@ -41,6 +41,28 @@ def _traffic(sample: Sample) -> Line:
         (f"conns {figures.count(total('connections'))}  busy {total('in_flight')}/{total('limit')}  ", "plain"),
         (f"({since})", "quiet"),
     ]
+
+
+def _engine(now: dict[str, Any]) -> list[Line]:
+    """What runs requests: both engines are there while a reload goes from one to the other."""
+    workers = now["workers"]
+    if not workers:
+        return []
+    line: Line = [("engine ", "quiet"), (", ".join(sorted({worker["engine"] for worker in workers})), "plain")]
+    native = [worker for worker in workers if worker["engine"] == "threads"]
+    if native:
+        wait = max(worker["gil_wait"] for worker in native)
+        line.append((f"  native threads {sum(worker['threads'] for worker in native)}", "plain"))
+        line.append(
+            (
+                f"  GIL wait {figures.duration(wait)}" if any(worker["gil"] for worker in native) else "  GIL off",
+                "plain",
+            )
+        )
+    stuck = sum(worker["stuck"] for worker in workers)
+    if stuck:
+        line.append((f"  {stuck} {'slot' if stuck == 1 else 'slots'} stuck", "bad"))
+    return [line]
 
 
 def _listeners(now: dict[str, Any]) -> list[Line]:

@@ -93,7 +93,8 @@ def _requests(sample: Sample, width: int) -> list[Line]:
     rows: list[Line] = []
     for flight, seat in found:
         text = f"{figures.duration(flight['age']):>6}  {seat.slot:>4}  {seat.generation:>3}  "
-        line: Line = [(text, "plain"), (f"{flight['line'][:room]:<{room}}", "plain")]
+        request = f"{'stuck: ' if flight['stuck'] else ''}{flight['line']}"
+        line: Line = [(text, "plain"), (f"{request[:room]:<{room}}", "bad" if flight["stuck"] else "plain")]
         rows.append([*line, (f"  {flight['id']}", "quiet")] if ids else line)
     return [titles, *rows] if rows else [titles, [("no request is in flight", "quiet")]]
 

@@ -115,7 +115,7 @@ def _http(values: Values, effective: dict[str, str]) -> Http:
         keepalive=values["http_keepalive"].value,
         access_log=target,
         access_log_format=values["access_log_format"].value or "",
-        where={name: values[name].where for name in ("access_log", "access_log_format")},
+        where={name: values[name].where for name in ("engine", "pool_size", "access_log", "access_log_format")},
         **{name: values[name].value for name in _HTTP_NAMES},
     )
 

@@ -21,8 +21,8 @@ OPTS: list[cfg.Opt] = [
         "engine",
         Choice(*POOL_SIZES),
         "eventlet",
-        "What runs requests: green threads (eventlet), for applications that are written for it or do without native "
-        "threads, or native threads (threads), for all others; see docs/ENGINES.md.",
+        "What runs requests: green threads (eventlet), for applications that are written for it or are not "
+        "thread-safe, or native threads (threads), for all others; see docs/ENGINES.md.",
     ),
     option(
         "pool_size",
@@ -68,8 +68,9 @@ OPTS: list[cfg.Opt] = [
         Seconds(),
         0.0,
         "Seconds that the application may take to answer a request. One that takes longer is ended with 503, and no other; where "
-        "the answer has begun, it is broken off. A request that computes without ever waiting is not ended: worker_timeout is "
-        "for that. 0 turns it off.",
+        "the answer has begun, it is broken off. With engine = eventlet, a request that computes without ever waiting is not "
+        "ended: worker_timeout is for that. With engine = threads, it is answered and keeps its slot until it returns. 0 "
+        "turns it off.",
     ),
     option(
         "max_request_line",

@@ -99,7 +99,7 @@ class Http:
     access_log_format: str = ""
     """Empty: the default of apid.server.access_log; `json`: one JSON object a line."""
     where: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
-    """By option the beginning of an error, for the two options of the access log: workers open it."""
+    """By option the beginning of an error, for those that only workers can check: the engine's and the access log's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

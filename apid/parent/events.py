@@ -117,7 +117,7 @@ class Exited:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Silent:
-    """The hub of a worker has not turned for `age` seconds."""
+    """A worker has not beaten for `age` seconds."""
 
     pid: int
     age: float
@@ -127,7 +127,7 @@ class Silent:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Beating:
-    """The hub of a worker that was silent turns again."""
+    """A worker that was silent beats again."""
 
     pid: int
 

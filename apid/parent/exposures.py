@@ -9,7 +9,7 @@ from apid.flight import in_words
 from apid.loggers import logger
 from apid.parent.stacks import STACKS, Stacks
 from apid.posix import processes
-from apid.scoreboard import GENERATION, SLOT, Scoreboard
+from apid.scoreboard import GENERATION, IN_FLIGHT, POOL_LIMIT, SLOT, THREADS, Row, Scoreboard
 
 LOG = logger("apid.parent")
 
@@ -31,10 +31,11 @@ class Exposures:
         self._asked: list[tuple[float, int, str]] = []
 
     def ask(self, pid: int, age: float, *, hung: bool) -> None:
-        """Ask a worker whose hub has not turned for `age` seconds."""
-        flights = in_words(self._board.row(self._rows[pid]).in_flight())
+        """Ask a worker that has not beaten for `age` seconds."""
+        row = self._board.row(self._rows[pid])
+        flights = in_words(row.in_flight())
         what = "hung" if hung else "stalled"
-        text = f"{what}: its hub has not turned for {age:.1f} s; requests in flight: {flights or 'none'}"
+        text = f"{what}: {_why(row)} for {age:.1f} s; requests in flight: {flights or 'none'}"
         self._stacks.ask(pid)
         processes.kill(pid, STACKS)
         self._asked.append((time.monotonic() + MOMENT, pid, text))
@@ -55,3 +56,11 @@ class Exposures:
             seat = self._board.row(row).seat
             about = log.about(seat[SLOT], seat[GENERATION], pid)
             LOG.error("%s", text, extra={**about, "block": stack.strip() or "(it wrote no stack)"})
+
+
+def _why(row: Row) -> str:
+    """What has not happened; only native threads (THREADS) can hang while the loop turns."""
+    cells = row.cells
+    if cells[THREADS] and cells[IN_FLIGHT] >= cells[POOL_LIMIT]:
+        return f"all slots (pool_size = {cells[POOL_LIMIT]}) are taken, and no request has ended"
+    return "its loop has not turned"

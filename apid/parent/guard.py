@@ -3,7 +3,7 @@
 A worker notices the parent's death by the end of its channel, closes its listening sockets and drains. A worker that is blocked
 (in a C call, in a native lock) does not notice, and would keep the port. The kernel's signal at a parent's death is no remedy: if
 it is fatal it also ends healthy workers with their requests, and a handler needs an interpreter that is not blocked. So the
-guard sleeps until the parent dies, gives each worker `SILENT` seconds to turn its hub, and kills those that did not. It also
+guard sleeps until the parent dies, gives each worker `SILENT` seconds to turn its loop, and kills those that did not. It also
 enforces the deadlines of drains, as the parent would.
 
 The guard relies on what workers write into their rows, so it has only the privileges of a worker, and writes nothing there. The

@@ -1,6 +1,7 @@
 """Who does not beat: judges the heartbeats in the scoreboard without ever accusing anybody for the parent's own absence.
 
-A worker writes its beat from its hub, twice a second: a hub that cannot turn cannot beat. The time between two looks of the
+A worker writes its beat from its event loop, twice a second: a loop that cannot turn cannot beat. A worker of native threads
+whose slots are all taken writes when the last request ended, however well its loop turns. The time between two looks of the
 parent is judged as well. After a stop of the parent (SIGSTOP, a suspended machine, a starved CPU group) its clock has moved on
 while nobody looked, so the first look only takes note, and a worker counts as hung when it was silent over at least two looks
 that came in time.
@@ -41,7 +42,7 @@ class Watch:
     _silent: dict[int, tuple[float, int]] = dataclasses.field(default_factory=dict)
     """pid -> (beat, looks in time at which this same beat was the last)."""
     _odd: dict[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    """pid -> (beat that no hub has written, when it was first seen)."""
+    """pid -> (beat that no loop has written, when it was first seen)."""
 
     def look(self, now: float, beats: dict[int, float], timeout: float) -> list[Finding]:
         """Judge the beats (pid -> monotonic seconds of the last) at `now`; `timeout` 0 never calls anybody hung.

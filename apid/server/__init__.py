@@ -1,1 +1,1 @@
-"""From bytes to WSGI and back, on eventlet."""
+"""From bytes to WSGI and back: the protocol, the engines that run requests, and a connection's life between them."""

@@ -257,7 +257,7 @@ class Connection:
         self.finish()
 
     def expired(self) -> None:
-        """The deadline is over; called by the hub."""
+        """The deadline is over; called by the loop."""
         phase = self.phase
         stream = self.stream
         if phase is _ACTIVE:

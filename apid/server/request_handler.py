@@ -158,6 +158,7 @@ class RequestHandler:
                 response.sent += self.stream.write(data)
             response.code = 503
             self.context.accounts.row.refuse(503)
+        self.context.accounts.row.stick(self._entry, self.number)
         self._settle("timeout")
 
     def cut(self) -> None:

@@ -194,7 +194,8 @@ class Server:
         return lost
 
     def _lose(self) -> list[str]:
-        texts = [_describe(conn.handler) for conn in self._accounts.connections if conn.handler is not None]
+        handlers = [conn.handler for conn in self._accounts.connections]
+        texts = [_describe(handler) for handler in handlers if handler is not None and not handler.late]
         self._accounts.cells[scoreboard.CUT] += len(texts)
         return texts
 
@@ -205,7 +206,9 @@ class Server:
         texts: list[str] = []
         for conn in list(self._accounts.connections):
             handler: RequestHandler | None = conn.handler
-            if handler is not None:
+            if (
+                handler is not None and not handler.late
+            ):  # else it has been answered by request_timeout, counted and logged
                 text = _describe(handler)
                 if handler.started and not self._executor.interrupts:
                     handler.cut()

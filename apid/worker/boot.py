@@ -105,7 +105,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
-    signals.block_all()  # until the hub runs: a handler of the application may raise, and would end the boot
+    signals.block_all()  # until the loop runs: a handler of the application may raise, and would end the boot
     life = Life(ticket, apps, ready, shield, engine)
     if ticket.trial:
         signals.unblock_all()
@@ -126,7 +126,8 @@ def prepare(ticket: channel.Ticket) -> base.Engine:
     settings = ticket.settings
     from apid.server import engines
 
-    engine = engines.prepare(settings.http.engine, settings.http.pool_size, None if ticket.trial else ticket.row)
+    http = settings.http
+    engine = engines.prepare(http.engine, http.pool_size, None if ticket.trial else ticket.row, http.where)
     daemon = settings.daemon
     if settings.database:
         os.environ["OS_DATABASE__CONNECTION"] = settings.database
@@ -145,7 +146,7 @@ def load(ticket: channel.Ticket, engine: base.Engine) -> tuple[dict[str, Any], c
         ConfigError: the user of this process cannot read a file that the parent could.
         PipelineError: a pipeline cannot be made.
     """
-    from apid.worker import pipeline
+    from apid.worker import gil, pipeline
 
     settings = ticket.settings
     for listener in settings.listeners:
@@ -155,10 +156,11 @@ def load(ticket: channel.Ticket, engine: base.Engine) -> tuple[dict[str, Any], c
             reason = text.unreadable(listener.paste.config_file, error)
             raise ConfigError(f"{listener.paste.where}: {reason}") from None
         _find_beside(listener.paste.config_file)
-    apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
+    with gil.watched() as turned_on:
+        apps = {listener.name: pipeline.load(listener.paste) for listener in settings.listeners}
     report = {one.name: pipeline.describe(one.paste, apps[one.name]) for one in settings.listeners}
     warnings = [f"listener {one.name}: {text}" for one in settings.listeners for text in pipeline.warnings(one.paste)]
-    return apps, channel.Ready(report, [*engine.warnings(), *warnings])
+    return apps, channel.Ready(report, [*engine.warnings(), *turned_on, *warnings])
 
 
 def descriptors(ticket: channel.Ticket, engine: base.Engine) -> dict[str, int]:

@@ -1,11 +1,11 @@
 """Processes that the application forks inside a worker: they give up everything that makes a worker.
 
 `os.fork`, `multiprocessing` with the start method fork, `pty.fork` and `subprocess` with a function to call before the exec
-copy the whole worker: its listening sockets, connections, channel, hub and green threads. The copy would accept connections,
-answer other requests a second time, keep the port after a stop and count into the worker's row. So the child gives everything
-up before the first line of the application runs there (os.register_at_fork): sockets are closed, never shut down; the
-scoreboard becomes its own; a new hub takes the place of the old one, and green threads of other requests never run. An
-ordinary `subprocess` needs none of this: every descriptor is close-on-exec.
+copy the whole worker: its listening sockets, connections, channel and event loop. The copy would accept connections, answer
+other requests a second time, keep the port after a stop and count into the worker's row. So the child gives everything up
+before the first line of the application runs there (os.register_at_fork): sockets are closed, never shut down; the scoreboard
+becomes its own; the loop of the worker stands still (under eventlet a new hub replaces it), and green threads of other
+requests never run. An ordinary `subprocess` needs none of this: every descriptor is close-on-exec.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A worker's life and end: serve, listen to the parent and to signals, ask to be recycled, drain, leave.
 
-Imported in a worker only, after monkey_patch. Signals never run code here: their numbers come through a pipe that a green
-thread reads, because a Python handler would run inside whatever green thread is current (and could neither log nor lock).
+Imported in a worker only, after the engine. Signals never run code here: their numbers come through a pipe that a thread of the
+engine's reads, because a Python handler would run inside whatever the main thread does (and could neither log nor lock).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from apid.posix import processes, signals
 from apid.server import access_log
 from apid.server.engines import base
 from apid.server.server import Server
-from apid.worker import ending
+from apid.worker import ending, gil
 from apid.worker.shield import LOOK, TIMERS, Shield
 from apid.worker.status import Status
 
@@ -101,6 +101,7 @@ class Life:
         return self._engine.main(self._live, self._look, LOOK)
 
     def _live(self) -> int:
+        self._ticket.row.cells[scoreboard.GIL_OFF] = not gil.is_enabled()
         self._ticket.row.cells[scoreboard.STATE] = scoreboard.State.READY
         if self._inline:
             LOG.info("ready: serving inline, without workers")
@@ -190,13 +191,13 @@ class Life:
         self._say(channel.Reopened(error))
 
     def _dump(self) -> str:
-        """Write the stacks of all green threads to the log, as one block; returns why that failed, or an empty string."""
+        """Write the stacks of all threads to the log, as one block; returns why that failed, or an empty string."""
         try:
             blocks = self._engine.stacks()
         except Exception as problem:
             LOG.exception("the stacks cannot be collected")
             return f"{type(problem).__name__}: {problem}"
-        LOG.info("%d green threads", len(blocks), extra={"block": "\n".join(blocks)})
+        LOG.info("stacks of %d threads", len(blocks), extra={"block": "\n".join(blocks)})
         return ""
 
     def _hear_signals(self) -> None:

@@ -1,6 +1,6 @@
 """A Paste Deploy pipeline: load it, or say in one sentence why it cannot be; and tell what it is made of.
 
-Imported in the worker, after monkey-patching: the factories import the application.
+Imported in the worker, after the engine has been prepared: the factories import the application.
 """
 
 from __future__ import annotations

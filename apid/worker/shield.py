@@ -1,9 +1,9 @@
 """Process-wide state that a worker needs: recorded before the application loads, restored when the application changes it.
 
-An application shares the process with its server. Some state is out of its reach (the channel is no green socket, the hub cannot
-be replaced). The rest is checked every `LOOK` seconds and restored, with one warning for each thing: signal handlers, signal mask
-and wakeup descriptor, the handler that writes stacks, the recursion limit, the switch interval of threads. A closed descriptor
-cannot be restored: the worker logs it and leaves.
+An application shares the process with its server. Some state is out of its reach (the channel is no green socket, eventlet's
+hub cannot be replaced). The rest is checked every `LOOK` seconds and restored, with one warning for each thing: signal
+handlers, signal mask and wakeup descriptor, the handler that writes stacks, the recursion limit, the switch interval of
+threads. A closed descriptor cannot be restored: the worker logs it and leaves.
 """
 
 from __future__ import annotations

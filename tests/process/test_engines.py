@@ -69,7 +69,9 @@ def test_an_engine_that_cannot_be_imported_names_the_other(serve):
     one.launch()
     one.allow("ERROR", "CRITICAL")
     assert one.wait() != 0
-    assert "engine = eventlet cannot be imported: it is not installed; the other engine is threads" in one.log()
+    assert (
+        "engine = eventlet: eventlet cannot be imported: it is not installed; the other engine is threads" in one.log()
+    )
 
 
 def test_an_engine_that_there_is_not(serve):

@@ -48,7 +48,7 @@ def test_h2_a_worker_that_stops_for_less_than_its_time_goes_on(daemon):
     one.allow("stalled")
     workers = one.wait_for_workers(1)
     os.kill(workers[0], signal.SIGSTOP)
-    one.wait_for_log("stalled: its hub has not turned")
+    one.wait_for_log("stalled: its loop has not turned")
     os.kill(workers[0], signal.SIGCONT)
     one.wait_for_log("beats again")
     assert get(one.address).status == 200

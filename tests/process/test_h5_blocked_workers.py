@@ -115,7 +115,7 @@ def test_h5_a_worker_that_is_blocked_while_the_parent_lives_is_left_alone(hangs)
         for number in TO_A_GROUP:
             os.kill(guard(), number)
         os.kill(victim, signal.SIGHUP)
-        one.wait_for_log("stalled: its hub has not turned")
+        one.wait_for_log("stalled: its loop has not turned")
         time.sleep(1)  # longer than the guard's patience
         assert processes.alive(victim)
         kill_parent(one)

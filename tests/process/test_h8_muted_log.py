@@ -35,7 +35,7 @@ def test_what_the_daemon_reports_reaches_its_log(daemon, tmp_path, workers, file
     if workers:
         one.apidctl("reopen")
         one.apidctl("dump")
-        assert " green threads\n" in log()
+        assert " threads\n" in log()
     with Connection(address) as waiting:
         waiting.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
         assert get(address, "/").status == 200

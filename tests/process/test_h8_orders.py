@@ -50,7 +50,7 @@ def test_h8_the_application_keeps_the_lock_of_logging(daemon):
     one = serve(daemon, "lock")
     for order in ("dump", "reopen", "reload", "dump"):
         one.apidctl(order)
-    assert one.log().count("green threads") == 2
+    assert one.log().count("stacks of ") == 2
     assert one.stop() == 0
 
 

@@ -44,7 +44,7 @@ def its_parent_reaches_it(one):
     one.apidctl("reopen")
     assert stat.S_IMODE(access.stat().st_mode) == 0o644
     one.apidctl("dump")
-    assert one.log().count("green threads") == 2
+    assert one.log().count("stacks of ") == 2
     get(one.address)
     month = time.strftime("%m")
     english = "JanFebMarAprMayJunJulAugSepOctNovDec"[int(month) * 3 - 3 :][:3]

@@ -107,6 +107,21 @@ def test_workers_requests_sorting_and_the_end(running):
         assert terminal.end() == 0
 
 
+def test_a_slot_of_native_threads_that_is_stuck(daemon):
+    one = daemon(paste=SLOW, workers=1, engine="threads", request_timeout=0.2).start()
+    one.allow("answered, but not ended, by request_timeout")
+    with Terminal(one) as terminal:
+        terminal.wait(r"^engine threads  native threads \d+  GIL wait \S+$")
+        with Connection(one.address) as connection:
+            assert connection.request("GET", "/reports?s=4").status == 503
+        terminal.wait(r"^engine threads .* 1 slot stuck$")
+        terminal.wait(r"^ *SLOT.* BUSY +STUCK +OLDEST")
+        terminal.press("r")
+        terminal.wait(r"^ *\d\S* +0 +1  stuck: GET /reports\?s=4 HTTP/1.1")
+        terminal.press("q")
+        assert terminal.end() == 0
+
+
 def test_a_reload_is_seen_and_a_daemon_that_ends_is_told(running):
     with Terminal(running) as terminal:
         terminal.wait("generation 1: 2 of 2")

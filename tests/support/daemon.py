@@ -25,7 +25,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(sys.executable).with_name("apid")
 CONTROL = pathlib.Path(sys.executable).with_name("apidctl")
 TROUBLE = re.compile(r"\b(?:ERROR|CRITICAL)\b|^Traceback |Exception ignored|ResourceWarning", re.MULTILINE)
-STALL = re.compile(r"stalled: its hub has not turned for \d\.\d s")
+STALL = re.compile(r"stalled: its loop has not turned for \d\.\d s")
 """A stall of less than 10 s: on a loaded machine it is true and no fault. The tests of hangs check for this line themselves."""
 LISTENING = r"listening on (\S+) \(listener ([^)]+)\)"
 READY = r"ready: (\d+) workers? of generation (\d+)"

@@ -26,17 +26,25 @@ def worker(slot: int, generation: int = 7, **changed: Any) -> dict[str, Any]:
         "threads": None,
         "stuck": 0,
         "gil_wait": None,
+        "gil": True,
         "beat_age": 0.25,
         "hub_lag": 0.0004,
         "rss": 52_428_800,
         "latency": {"sum": 2.5, "buckets": [[1024, 900], [2048, 90], [65536, 10]]},
-        "oldest": {"line": "GET /v1/items HTTP/1.1", "age": 1.25, "id": "req-1"},
+        "oldest": {"line": "GET /v1/items HTTP/1.1", "age": 1.25, "id": "req-1", "stuck": False},
         "flights": [
-            {"line": "GET /v1/items HTTP/1.1", "age": 1.25, "id": f"req-{slot}-1"},
-            {"line": "POST /v1/items HTTP/1.1", "age": 0.5, "id": f"req-{slot}-2"},
+            {"line": "GET /v1/items HTTP/1.1", "age": 1.25, "id": f"req-{slot}-1", "stuck": False},
+            {"line": "POST /v1/items HTTP/1.1", "age": 0.5, "id": f"req-{slot}-2", "stuck": False},
         ],
         **changed,
     }
+
+
+def threads(slot: int, stuck: int = 0, **changed: Any) -> dict[str, Any]:
+    """A worker of engine = threads; its oldest requests are stuck, as many as it is told."""
+    one = worker(slot, limit=32, engine="threads", threads=5, gil_wait=0.00012, stuck=stuck)
+    flights = [{**flight, "stuck": number < stuck} for number, flight in enumerate(one["flights"])]
+    return {**one, "flights": flights, "oldest": flights[0], **changed}
 
 
 def document(workers: list[dict[str, Any]] | None = None, **changed: Any) -> dict[str, Any]:

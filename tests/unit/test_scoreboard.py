@@ -50,6 +50,19 @@ def test_a_flight_is_seen_by_a_reader_and_gone_when_landed(board):
     assert reader.flights() == []
 
 
+def test_a_flight_that_is_stuck_keeps_its_number_and_is_called_so(board):
+    row = board.row(3)
+    now = time.monotonic_ns()
+    entries = [row.depart(b"GET /%d HTTP/1.1" % number, number, now) for number in (7, 8)]
+    row.stick(entries[0], 7)
+    row.stick(-1, 9)  # one that found no entry
+    assert {(flight.number, flight.stuck) for flight in row.flights()} == {(7, True), (8, False)}
+    assert {text.endswith(", stuck)") for text in row.in_flight()} == {True, False}
+    row.land(entries[0])
+    assert row.depart(b"GET / HTTP/1.1", 9, now) == entries[0]
+    assert not any(flight.stuck for flight in row.flights())
+
+
 def test_only_the_oldest_flights_are_listed_where_few_are_asked_for(board):
     row = board.row(0)
     for number, started in enumerate([50, 20, 90, 10, 70]):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 
 from apid.wsgi.monitoring.dashboard import app as factory
-from tests.support.status_document import document
+from tests.support.browser import Browser, have_chromium
+from tests.support.processes import wait_until
+from tests.support.status_document import document, threads, worker
 
 
 class Ask:
@@ -102,3 +107,47 @@ def test_only_so_many_streams_and_one_that_ends_makes_room(dashboard):
     assert Ask(dashboard, "/events", **status()).code == 200
     assert Ask(dashboard, "/events", **status()).code == 503
     two.answer.close()
+
+
+class Threaded(ThreadingMixIn, WSGIServer):
+    """A server that a stream does not hold up; its end waits for its threads."""
+
+
+class Silent(WSGIRequestHandler):
+    """One that logs nothing."""
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(1280, 1000), (390, 844)], ids=["desk", "phone"])
+def test_the_page_shows_the_engine_and_slots_that_are_stuck(dashboard, tmp_path, size):
+    have_chromium()
+    over = threading.Event()
+    told = document([threads(0), threads(1, stuck=1), worker(0, generation=6, stage="draining")])
+
+    def app(environ, start_response):
+        extras = {"apid.status": lambda **_: told, "apid.worker_draining": over.is_set}
+        return dashboard({**environ, **extras}, start_response)
+
+    with make_server("127.0.0.1", 0, app, Threaded, Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with Browser(tmp_path / "browser", size) as page:
+                page.open(f"http://127.0.0.1:{server.server_port}/")
+                wait_until(lambda: page.text("#state") == "1 slot stuck", "the first event", 20)
+                cards = page.run("return [...document.querySelectorAll('[data-pid]')].map(e => e.innerText)")
+                assert ["slot stuck" in card for card in cards] == [False, True, False]
+                assert ["GIL wait" in card and "120 µs" in card for card in cards] == [True, True, False]
+                assert [re.search(r"^(\w+) · pid", card, re.MULTILINE).group(1) for card in cards] == [
+                    "threads",
+                    "threads",
+                    "eventlet",
+                ]
+                assert page.text("#flights tbody").count("stuck: GET /v1/items") == 1
+                width = page.run("return [document.documentElement.scrollWidth, window.innerWidth]")
+                assert width[0] <= width[1], "the page is wider than the window"
+        finally:
+            over.set()
+            server.shutdown()

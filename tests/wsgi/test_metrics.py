@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from apid.wsgi.monitoring.families import BOUNDS, buckets
 from apid.wsgi.monitoring.metrics import app as factory
-from tests.support.status_document import document, worker
+from tests.support.status_document import document, threads, worker
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -64,6 +64,17 @@ def test_two_workers_in_one_seat_are_one_series():
     assert page.value("apid_workers", stage="draining") == 1
 
 
+def test_what_only_native_threads_have_is_absent_under_eventlet():
+    page = Page(document([threads(0, stuck=2), worker(1), threads(0, pid=9, gil_wait=0.5)]))
+    assert page.value("apid_engine_workers", engine="threads") == 2
+    assert page.value("apid_engine_workers", engine="eventlet") == 1
+    assert page.value("apid_worker_threads", slot="0", generation="7") == 10
+    assert page.value("apid_worker_stuck_requests", slot="0", generation="7") == 2
+    assert page.value("apid_worker_gil_wait_seconds", slot="0", generation="7") == 0.5
+    assert page.value("apid_worker_gil_enabled", slot="1", generation="7") == 1
+    assert ("apid_worker_threads", ("generation", "7"), ("slot", "1")) not in page.samples
+
+
 def test_the_histogram_is_cumulative_and_its_count_is_all_requests():
     page = Page()
     assert page.value("apid_http_request_duration_seconds_bucket", le="0.001024") == 2700
@@ -108,7 +119,7 @@ def test_another_server_and_other_methods():
 def exposed() -> dict[str, tuple[str, set[str]]]:
     """Metric -> (type, labels), as a scrape shows it."""
     found = {}
-    for family in parse_text(Page().body):
+    for family in parse_text(Page(document([threads(0)])).body):
         name = family.name + "_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         found[name] = (family.type, labels)

@@ -35,7 +35,7 @@ _TOTALS = (
     ("apid_tls_handshake_failures", "handshake_failures", "TLS handshakes that failed."),
 )
 
-_Reading = Callable[[Document], float]
+_Reading = Callable[[Document], float | None]
 _WORKER: tuple[tuple[str, str, _Reading, Callable[[Iterable[float]], float]], ...] = (
     ("apid_worker_connections", "Open connections.", lambda w: w["connections"], sum),
     ("apid_worker_idle_connections", "Open connections that wait for a request.", lambda w: w["idle"], sum),
@@ -43,8 +43,12 @@ _WORKER: tuple[tuple[str, str, _Reading, Callable[[Iterable[float]], float]], ..
     ("apid_worker_pool_limit", "Requests that may be in work at once (pool_size).", lambda w: w["limit"], sum),
     ("apid_worker_resident_memory_bytes", "Resident set size.", lambda w: w["rss"], sum),
     ("apid_worker_uptime_seconds", "Age of the worker.", lambda w: w["uptime"], max),
-    ("apid_worker_hub_lag_seconds", "How late the last beat of the hub was.", lambda w: w["hub_lag"], max),
-    ("apid_worker_beat_age_seconds", "Time since the last beat of the hub.", lambda w: w["beat_age"] or 0.0, max),
+    ("apid_worker_stuck_requests", "Requests that hold a slot and could not be ended.", lambda w: w["stuck"], sum),
+    ("apid_worker_threads", "Native threads of engine = threads.", lambda w: w["threads"], sum),
+    ("apid_worker_gil_wait_seconds", "How long a thread waits for the GIL.", lambda w: w["gil_wait"], max),
+    ("apid_worker_gil_enabled", "1 where the interpreter runs with the GIL.", lambda w: float(w["gil"]), max),
+    ("apid_worker_hub_lag_seconds", "How late the last beat of the loop was.", lambda w: w["hub_lag"], max),
+    ("apid_worker_beat_age_seconds", "Time since the last beat of the loop.", lambda w: w["beat_age"] or 0.0, max),
     (
         "apid_worker_oldest_request_seconds",
         "Age of the oldest request in work; 0 without one.",
@@ -54,6 +58,7 @@ _WORKER: tuple[tuple[str, str, _Reading, Callable[[Iterable[float]], float]], ..
 )
 
 _STAGES = ("booting", "ready", "draining", "killed")
+_ENGINES = ("eventlet", "threads")
 
 
 class Families(Collector):
@@ -123,13 +128,16 @@ def _workers(document: Document) -> Iterator[Metric]:
     yield _gauge("apid_workers_ready", "Workers of the present generation that are ready.", document["ready"])
     stages = [((stage,), float(sum(worker["stage"] == stage for worker in workers))) for stage in _STAGES]
     yield _by(GaugeMetricFamily, "apid_workers", "Workers of all generations, by stage.", ["stage"], stages)
+    engines = [((engine,), float(sum(worker["engine"] == engine for worker in workers))) for engine in _ENGINES]
+    yield _by(GaugeMetricFamily, "apid_engine_workers", "Workers of all generations, by engine.", ["engine"], engines)
     ends = [((cause,), float(count)) for cause, count in sorted(document["ends"].items())]
     yield _by(CounterMetricFamily, "apid_worker_ends", "Workers that ended, by cause.", ["cause"], ends)
     seats: dict[tuple[str, str], list[Document]] = {}
     for worker in workers:
         seats.setdefault((str(worker["slot"]), str(worker["generation"])), []).append(worker)
     for name, text, read, join in _WORKER:
-        samples = [(seat, float(join(read(worker) for worker in sitting))) for seat, sitting in seats.items()]
+        values = {seat: [v for worker in sitting if (v := read(worker)) is not None] for seat, sitting in seats.items()}
+        samples = [(seat, float(join(found))) for seat, found in values.items() if found]
         yield _by(GaugeMetricFamily, name, text, ["slot", "generation"], samples)
 
 

@@ -1,12 +1,13 @@
 """The dashboard's server-sent events: the status document once a second, as WHATWG HTML 9.2 has it.
 
-A stream is a request that is answered slowly. It sleeps with time.sleep, which is green in a worker of apid; under another
-server it holds a thread. It ends when its worker drains or the client is gone, and the page then asks again.
+A stream is a request that is answered slowly. It sleeps with time.sleep, which is green under engine = eventlet and holds a
+native thread elsewhere. It ends when its worker drains or the client is gone, and the page then asks again.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,7 @@ class Streams:
     """Answers /events, to so many at once."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._open = 0
+        self._room = threading.Semaphore(most)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
@@ -43,24 +43,20 @@ class Streams:
             source.read(environ)
         except faults.NotFound as fault:
             return faults.render(fault, environ, start_response)
-        if self._open >= self._most:
-            busy = faults.Unavailable("Too many pages are open.", headers={"Retry-After": "5"})
-            return faults.render(busy, environ, start_response)
         headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store"), ("X-Accel-Buffering", "no")]
         if environ["REQUEST_METHOD"] == "HEAD":
             return answer.send(start_response, 200, headers)
+        if not self._room.acquire(blocking=False):
+            busy = faults.Unavailable("Too many pages are open.", headers={"Retry-After": "5"})
+            return faults.render(busy, environ, start_response)
         start_response("200 OK", headers)
-        self._open += 1
-        return _Stream(environ, self._ended)
-
-    def _ended(self) -> None:
-        self._open -= 1
+        return _Stream(environ, self._room.release)
 
 
 class _Stream:
     """One; an object, because a generator that was never started does not run its `finally`."""
 
-    def __init__(self, environ: WSGIEnvironment, ended: Callable[[], None]) -> None:
+    def __init__(self, environ: WSGIEnvironment, ended: Callable[[], object]) -> None:
         self._environ = environ
         self._draining: Callable[[], bool] = environ.get("apid.worker_draining", lambda: False)
         self._ended = ended

@@ -10,7 +10,7 @@ import pytest
 from apid.cli import columns, figures, sample, status_table, summary, top_screen
 from apid.cli.sample import Sample
 from apid.cli.top_screen import View
-from tests.support.status_document import document, worker
+from tests.support.status_document import document, threads, worker
 
 
 @pytest.mark.parametrize("module", [figures, sample])
@@ -85,7 +85,7 @@ def test_columns_fit_and_the_important_ones_stay(width):
     if width >= 80:
         assert {"SLOT", "GEN", "STATE", "REQ/S", "P99", "CONN", "BUSY", "OLDEST"} <= set(titles)
     if width >= 200:
-        assert len(titles) == len(columns.COLUMNS)
+        assert set(titles) == {column.title for column in columns.COLUMNS} - {"THREADS", "GIL", "STUCK"}
 
 
 def test_what_is_ill_is_loud():
@@ -113,7 +113,9 @@ def test_the_table_on_paper_has_a_row_a_worker(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "\x1b" not in out
     head, first, second = out.splitlines()[-3:]
-    assert head.split() == " ".join(column.title for column in columns.COLUMNS).split()
+    assert "engine eventlet" in out.splitlines()
+    assert head.split()[:4] == ["SLOT", "PID", "GEN", "STATE"]
+    assert head.split()[-3:] == ["ENGINE", "LAST", "END"]
     assert first.split()[:4] == ["0", "4770", "7", "ready"]
     assert second.split()[:4] == ["1", "4781", "8", "booting"]
 
@@ -121,6 +123,24 @@ def test_the_table_on_paper_has_a_row_a_worker(capsys, monkeypatch):
 def test_no_workers_is_said(capsys):
     status_table.show(Sample.of(None, document([])))
     assert "no workers" in capsys.readouterr().out
+
+
+def test_native_threads_and_the_slots_that_are_stuck():
+    found = Sample.of(None, document([threads(0), threads(1, stuck=2), worker(0, generation=6)]))
+    assert (
+        texts(summary.lines(found))[2] == "engine eventlet, threads  native threads 10  GIL wait 120us  2 slots stuck"
+    )
+    shown = {
+        column.title: [column.text(seat) for seat in found.seats] for column, _ in columns.fitting(found.seats, 200)
+    }
+    assert shown["STUCK"] == ["0", "2", "0"]
+    assert shown["THREADS"] == ["5", "5", "-"]
+    assert shown["GIL"] == ["120us", "120us", "-"]
+    tones = {column.title: [column.tone(seat) for seat in found.seats] for column in columns.COLUMNS}
+    assert tones["STUCK"] == tones["OLDEST"] == ["plain", "bad", "plain"]
+    assert "STUCK" in [column.title for column, _ in columns.fitting(found.seats, 78, gap=1)]
+    free = Sample.of(None, document([threads(0, gil=False)]))
+    assert texts(summary.lines(free))[2] == "engine threads  native threads 5  GIL off"
 
 
 # -- top
@@ -157,6 +177,14 @@ def test_requests_by_age_with_their_ids_where_there_is_room():
     assert [line.split()[0] for line in lines[at + 1 : at + 7]] == ["1.2s"] * 3 + ["500ms"] * 3
     assert lines[at + 1].endswith("req-0-1")
     assert "req-" not in "".join(screen(View().press("r", 10), width=80))
+
+
+def test_a_request_that_is_stuck_is_called_so_in_eighty_columns():
+    found = Sample.of(None, document([threads(0, stuck=1)]))
+    lines = texts(top_screen.lines(found, View().press("r", 10), 80, 24))
+    rows = [line for line in lines if "HTTP/1.1" in line]
+    assert [row.split()[3] for row in rows] == ["stuck:", "POST"]
+    assert max(map(len, rows)) < 80
 
 
 def test_scrolling_stops_at_the_end_and_keeps_the_head():

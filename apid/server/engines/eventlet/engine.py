@@ -28,12 +28,13 @@ LOG = logger(__name__)
 _native = patcher.original("threading")
 
 
-def prepare(size: int, row: scoreboard.Row | None) -> Engine:
+def prepare(size: int, row: scoreboard.Row | None, where: str = "") -> Engine:
     """Make this process ready, before the application loads: the hub, monkey_patch, the locks of logging.
 
     The hub is made after the fork: one that is shared with the parent shares its epoll descriptor, and a child's changes would be
     the parent's.
     """
+    del where  # any pool_size will do
     after_fork = vars(threading)["_after_fork"].__code__
     loop.install(row)
     eventlet.monkey_patch()

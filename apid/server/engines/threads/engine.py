@@ -24,13 +24,13 @@ from apid.server.engines.threads.sockets import LazySocket
 LOG = logger(__name__)
 
 
-def prepare(size: int, row: scoreboard.Row | None) -> Engine:
+def prepare(size: int, row: scoreboard.Row | None, where: str) -> Engine:
     """Make the engine, before the application loads.
 
     Raises:
         ConfigError: this process may not have so many threads.
     """
-    limits.check(size)
+    limits.check(size, where)
     engine = Engine(size, row)
     engine.patches.watch()
     return engine
@@ -136,7 +136,7 @@ class Engine:
 
     def warnings(self) -> list[str]:
         """Say where the application has replaced the standard library."""
-        return self.patches.found
+        return self.patches.loaded()
 
     def spawn(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function in a native thread of its own."""

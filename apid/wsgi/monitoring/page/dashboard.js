@@ -60,6 +60,8 @@ function rows(id, cells, empty) {
   );
 }
 
+const slots = (count) => `${count} ${count === 1 ? "slot" : "slots"} stuck`;
+
 function card(worker, rate) {
   const stage = worker.stalled ? "stalled" : worker.stage;
   const facts = [
@@ -67,6 +69,7 @@ function card(worker, rate) {
     ["conns", number(worker.connections)], ["mem", bytes(worker.rss)],
     ["up", duration(worker.uptime)], ["lag", worker.beat_age > 1.5 ? `silent ${duration(worker.beat_age)}` : duration(worker.hub_lag)],
   ];
+  if (worker.threads !== null) facts.push(["threads", worker.threads], ["GIL wait", worker.gil ? duration(worker.gil_wait) : "off"]);
   const meter = node("meter", { min: 0, max: worker.limit || 1, value: worker.in_flight, ariaLabel: "requests in work of pool_size" });
   const oldest = worker.oldest ? `oldest ${duration(worker.oldest.age)}: ${worker.oldest.line}` : "nothing in flight";
   const cause = worker.cause ? `ending: ${worker.cause}` : worker.last_end ? `last end: ${worker.last_end}` : "";
@@ -75,7 +78,8 @@ function card(worker, rate) {
     node("dl", {}, ...facts.flatMap(([name, value]) => [node("dt", { textContent: name }), node("dd", { textContent: value })])),
     meter,
     node("p", { textContent: oldest, title: oldest }),
-    node("p", { textContent: `pid ${worker.pid}${cause ? ` · ${cause}` : ""}`, className: "quiet" }));
+    ...(worker.stuck ? [node("p", { textContent: slots(worker.stuck), className: "bad" })] : []),
+    node("p", { textContent: `${worker.engine} · pid ${worker.pid}${cause ? ` · ${cause}` : ""}`, className: "quiet" }));
   made.dataset.pid = worker.pid;
   return made;
 }
@@ -103,7 +107,7 @@ function tables(found) {
   const all = found.workers.reduce((sum, worker) => sum + worker.in_flight, 0);
   $("flight-count").textContent = all > 20 ? `the oldest 20 of ${all}` : "";
   rows("flights", flights.slice(0, 20).map((flight) => [
-    [duration(flight.age), "n"], [flight.line, "mono"], [flight.worker.slot, "n"], [flight.worker.generation, "n"], [flight.id, "mono quiet"],
+    [duration(flight.age), "n"], [flight.stuck ? `stuck: ${flight.line}` : flight.line, flight.stuck ? "mono bad" : "mono"], [flight.worker.slot, "n"], [flight.worker.generation, "n"], [flight.id, "mono quiet"],
   ]), "none");
   rows("listeners", found.listeners.map(({ name, address, queue }) => [
     [name], [address, "mono"], [queue ? `${queue.depth} of ${queue.limit}` : "–", "n"], [queue ? queue.drops : "–", queue?.drops ? "n warn" : "n"],
@@ -125,7 +129,8 @@ function show(found) {
   $("line").textContent = found.line;
   $("who").textContent = `pid ${found.pid}, up ${duration(found.uptime)}; told by worker ${found.answered_by}`;
   const stalled = found.workers.filter((worker) => worker.stalled).length;
-  const [word, kind] = found.degraded ? ["degraded", "bad"] : stalled ? [`${stalled} stalled`, "bad"] : found.change ? [`${found.change.kind}: ${found.change.step}`, "warn"]
+  const stuck = found.workers.reduce((total, worker) => total + worker.stuck, 0);
+  const [word, kind] = found.degraded ? ["degraded", "bad"] : stalled ? [`${stalled} stalled`, "bad"] : stuck ? [slots(stuck), "bad"] : found.change ? [`${found.change.kind}: ${found.change.step}`, "warn"]
     : found.phase === "running" ? ["running", "good"] : [found.phase, "warn"];
   $("state").textContent = word;
   $("state").className = `state ${kind}`;
