@@ -14,6 +14,8 @@ from tests.support.apps import pipeline
 from tests.support.client import get
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.both_engines
+
 GENTLE = "spans finish temporary child logs"
 
 
@@ -65,6 +67,12 @@ def test_o6_every_worker_that_drains_runs_what_was_registered(daemon):
     nothing_is_left(one)
     assert sorted(line for line in lines(one) if line.startswith("span ") and line != "span ") == sorted(sent)
     assert "finished" in lines(one)
+
+
+def test_o6_a_worker_whose_exit_functions_wait_is_not_hung(daemon):
+    one = daemon(paste=pipeline("at_exit", file="file", habits="slow"), workers=1, worker_timeout=1).start()
+    assert one.stop() == 0
+    assert "slowly" in lines(one)
 
 
 def test_o6_inline_a_trial_and_a_change_that_fails(daemon):

@@ -109,7 +109,6 @@ class Executor:
         self._alarm: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = False
         self._logged = 0.0
-        self._stopping = False
         loop.alive_at = self._alive_at
         loop.report = self._report
 
@@ -156,16 +155,11 @@ class Executor:
         native.start("apid-1", functools.partial(self._follow, thread))
         self._give(thread, _LEAD)
 
-    def stop(self) -> None:
-        """Turn it no more."""
-        self._stopping = True
-        self._loop.call_soon_threadsafe(_nothing)
-
     def _lead(self, me: Thread) -> None:
         self._leader = me
         me.leads = True
         loop = self._loop
-        while me.leads and not self._stopping:
+        while me.leads:
             try:
                 loop.turn(me)
             except BaseException as error:  # noqa: BLE001 -- whatever it is, other requests continue
@@ -198,7 +192,7 @@ class Executor:
     def _monitor(self) -> None:
         """Take the lead away from a thread whose request takes long."""
         quiet = 0
-        while not self._stopping:
+        while True:
             before = _monotonic()
             native.sleep(PATIENCE)
             now = _monotonic()
