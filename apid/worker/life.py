@@ -117,8 +117,9 @@ class Life:
         cut = self.server.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
         self.server.close()
         self._say(channel.DrainDone(cut))
-        if self._inline and cut:
+        if cut and (self._inline or self._orphaned):  # nobody else could log it
             LOG.warning("the drain deadline cut: %s", "; ".join(cut))
+        if self._inline and cut:
             return ExitCode.CUT
         return ExitCode.BUG if self._lost else ExitCode.OK
 
