@@ -198,15 +198,15 @@ FOR_EVER = (
     OVERWRITE
     + """
 import threading, time
-from eventlet import patcher
+from tests.support.apps import original
 def again():
-    sleep = patcher.original("time").sleep
+    sleep = original("time").sleep
     while True:
         for start, size, protection in spans:
             ctypes.memset(start, 0xFF, size)
         sleep(0.01)
 spans = [one for one in mapped() if "w" in one[2]]
-patcher.original("threading").Thread(target=again, daemon=True).start()
+original("threading").Thread(target=again, daemon=True).start()
 """
 )
 
@@ -222,15 +222,15 @@ LIE = (
     MAPPED
     + """
 import ctypes, random, threading
-from eventlet import patcher
+from tests.support.apps import original
 def lie():
-    sleep = patcher.original("time").sleep
+    sleep = original("time").sleep
     start = next(start for start, size, protection in mapped() if "w" in protection)
     cells = (ctypes.c_uint64 * 512).from_address(start)
     while True:
         cells[:] = [random.randrange(3) for _ in cells]
         sleep(0.001)
-patcher.original("threading").Thread(target=lie, daemon=True).start()
+original("threading").Thread(target=lie, daemon=True).start()
 """
 )
 

@@ -14,14 +14,14 @@ from tests.support.apps import hanging, pipeline
 from tests.support.client import Connection, get, request_bytes
 from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.both_engines]
 
 TIMEOUT = 2
 
 
 @pytest.mark.parametrize("how", hanging.HOWS)
 def test_h1_a_hung_worker_is_shown_and_replaced(daemon, say, how):
-    one = daemon(paste=pipeline("hanging"), workers=2, worker_timeout=TIMEOUT).start()
+    one = daemon(paste=pipeline("hanging"), workers=2, pool_size=1, worker_timeout=TIMEOUT).start()
     workers = set(one.wait_for_workers(2))
     with Connection(one.address, timeout=30) as connection:
         victim = int(re.search(r"pid=(\d+)", connection.request().text)[1])

@@ -17,14 +17,14 @@ APP = """
 import os, pathlib, time
 if pathlib.Path("broken").exists():
     raise RuntimeError("broken for a test")
-from eventlet import patcher
+from tests.support.apps import original
 def factory(global_conf, **local_conf):
     def app(environ, start_response):
         path = environ["PATH_INFO"]
         if path == "/exit":
             os._exit(3)
         if path == "/hang":
-            patcher.original("time").sleep(60)
+            original("time").sleep(60)
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
         return [b"ok"]
     return app
