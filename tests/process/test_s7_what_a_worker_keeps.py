@@ -16,6 +16,8 @@ from tests.support.client import Connection, get, request_bytes
 from tests.support.daemon import PROGRAM
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.both_engines
+
 SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 NOTHING = ["0000000000000000"]
 
@@ -27,6 +29,7 @@ DESCRIPTORS = {
     "the listening socket, the channel to the parent, this request's connection": (r"socket:.*", 3),
     "stacks, for the parent": (r"/memfd:apid-stacks .*", 1),
 }
+OF_THREADS = {"the bell of the loop": (r"anon_inode:\[eventfd\]", 1)}
 ENVIRONMENT = {
     *("EVENTLET_NO_GREENDNS", "LANG", "PATH", "PYTHONFAULTHANDLER", "PYTHONPATH", "STATE_DIRECTORY", "KEPT"),
     *("LC_CTYPE", "OLDPWD", "PWD", "SHLVL", "_"),  # of Python and of a shell
@@ -62,7 +65,7 @@ def privileged(daemon):
     return make
 
 
-def test_s7_everything_that_a_worker_has(privileged):
+def test_s7_everything_that_a_worker_has(privileged, engine):
     one = privileged(environment={**OF_THE_MANAGER, "KEPT": "1"}).start()
     has = get(one.address).json()
     uid, gid = map(str, unprivileged.ids())
@@ -71,7 +74,8 @@ def test_s7_everything_that_a_worker_has(privileged):
     assert "KEPT" in has["environ"]
     assert set(has["environ"]) <= ENVIRONMENT
     left = list(has["descriptors"].values())
-    for what, (pattern, count) in DESCRIPTORS.items():
+    needs = {**DESCRIPTORS, **(OF_THREADS if engine == "threads" else {})}
+    for what, (pattern, count) in needs.items():
         for _ in range(count):
             found = next((name for name in left if re.fullmatch(pattern, name)), None)
             assert found is not None, f"{what}: not in {left}"
@@ -126,7 +130,7 @@ def test_s7_capabilities_of_a_daemon_without_root_are_not_the_workers(daemon):
 
 
 def test_s7_the_guard_has_the_user_of_the_workers_whom_it_ends(privileged):
-    one = privileged()
+    one = privileged(pool_size=1, graceful_shutdown_timeout=2)
     one.paste.write_text(pipeline("hanging"), encoding="utf-8")
     one.allow("is killed: the parent is gone")
     one.start()
@@ -136,7 +140,7 @@ def test_s7_the_guard_has_the_user_of_the_workers_whom_it_ends(privileged):
         assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in status.readlines()
     (worker,) = one.wait_for_workers(1)
     with Connection(one.address) as connection:
-        connection.send(request_bytes("GET", "/sleep"))
+        connection.send(request_bytes("GET", "/gil"))
         wait_until(lambda: "stalled" in one.log(), "the worker is blocked")
         os.kill(one.pid, signal.SIGKILL)
         one.wait()
