@@ -55,9 +55,9 @@ def run(engine: base.Engine, seconds: float, code: int, *, threads: bool) -> Non
         threads: whether to wait for non-daemon threads.
     """
     where = engine.observe()
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError here, too: no thread can be started
         faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=2)
-    with contextlib.suppress(RuntimeError):  # no thread can be started: the timer above has to do
+    with contextlib.suppress(RuntimeError):
         native.start_new_thread(_watch, (where, seconds, code))
     if threads:
         _end_threads(engine, min(THREADS, seconds / 2))
