@@ -25,6 +25,7 @@ def get(port: int) -> int:
         connection.close()
 
 
+@pytest.mark.both_engines
 def test_a_socket_that_was_handed_over_is_served_also_after_a_reload(daemon):
     with socket.create_server(("127.0.0.1", 0)) as handed_over:
         port = handed_over.getsockname()[1]
@@ -71,6 +72,7 @@ def test_one_that_nobody_wants_is_closed_and_named(daemon):
         assert "the descriptor other was handed over, and no address wants it (bind = fd:other): closed" in one.log()
 
 
+@pytest.mark.both_engines
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash for its process substitution")
 def test_log_and_access_log_may_be_pipes(daemon):
     """Under systemd and in containers they are: eventlet's os.write would fail as soon as a worker logs from its hub."""

@@ -51,6 +51,7 @@ def test_1_when_the_drain_deadline_cut_something(daemon, tmp_path):
     one.allow(r"drain deadline cut")
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("workers", [1, 0], ids=["forked", "inline"])
 @pytest.mark.parametrize("signals", [["INT"], ["QUIT"], ["TERM", "TERM"]], ids="-".join)
 def test_1_when_a_stop_now_lost_requests(daemon, tmp_path, workers, signals):

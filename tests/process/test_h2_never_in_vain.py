@@ -24,6 +24,7 @@ def unharmed(one, workers):
     assert one.status()["ends"].get("hung", 0) == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_everybody_was_stopped_for_a_minute(daemon):
     """A suspended machine, a frozen container: nobody ran, the clock did."""
@@ -43,6 +44,7 @@ def test_h2_everybody_was_stopped_for_a_minute(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h2_a_worker_that_stops_for_less_than_its_time_goes_on(daemon):
     one = daemon(paste=pipeline("hello"), workers=1, worker_timeout=8).start()
     one.allow("stalled")
@@ -56,6 +58,7 @@ def test_h2_a_worker_that_stops_for_less_than_its_time_goes_on(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_an_upload_of_a_minute(recording, tmp_path):
     one = recording(workers=1, worker_timeout=2).start()
@@ -70,6 +73,7 @@ def test_h2_an_upload_of_a_minute(recording, tmp_path):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_ten_thousand_idle_connections(daemon, say):
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

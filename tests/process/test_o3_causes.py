@@ -51,6 +51,7 @@ def ended(one, cause: str, count: int = 1) -> None:
     one.wait_for_log(rf"worker=\d+ gen=\d+ pid=\d+ worker ended: {cause}\b", count=count)
 
 
+@pytest.mark.both_engines
 def test_an_end_that_nobody_asked_for_names_the_requests_that_it_took(start):
     one = start(workers=1)
     one.allow("worker ended: exit")
