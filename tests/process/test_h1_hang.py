@@ -64,7 +64,7 @@ def test_h2_a_parent_that_was_stopped_accuses_nobody(daemon):
 
 
 def test_h2_a_streaming_answer_and_idle_connections_are_no_hang(daemon):
-    one = daemon(paste=pipeline("streaming"), workers=1, worker_timeout=TIMEOUT).start()
+    one = daemon(paste=pipeline("streaming"), workers=1, pool_size=1, worker_timeout=TIMEOUT).start()
     workers = one.wait_for_workers(1)
     with Connection(one.address) as idle, Connection(one.address, timeout=20) as connection:
         assert idle.request("GET", "/?n=1&i=0").status == 200
