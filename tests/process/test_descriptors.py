@@ -25,7 +25,6 @@ def get(port: int) -> int:
         connection.close()
 
 
-@pytest.mark.both_engines
 def test_a_socket_that_was_handed_over_is_served_also_after_a_reload(daemon):
     with socket.create_server(("127.0.0.1", 0)) as handed_over:
         port = handed_over.getsockname()[1]

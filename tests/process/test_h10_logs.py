@@ -32,7 +32,6 @@ args = ({path!r},)
 """
 
 
-@pytest.mark.both_engines
 @pytest.mark.parametrize("append", [False, True], ids=["log_file", "log_config_append"])
 def test_logs_that_have_become_fifos_without_a_reader(daemon, tmp_path, append):
     address = f"{tmp_path}/s"

@@ -14,11 +14,12 @@ from tests.support.apps import hanging, pipeline
 from tests.support.client import Connection, get, request_bytes
 from tests.support.processes import wait_until
 
-pytestmark = [pytest.mark.timing, pytest.mark.both_engines]
+pytestmark = pytest.mark.timing
 
 TIMEOUT = 2
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("how", hanging.HOWS)
 def test_h1_a_hung_worker_is_shown_and_replaced(daemon, say, how):
     one = daemon(paste=pipeline("hanging"), workers=2, pool_size=1, worker_timeout=TIMEOUT).start()
@@ -63,6 +64,7 @@ def test_h2_a_parent_that_was_stopped_accuses_nobody(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h2_a_streaming_answer_and_idle_connections_are_no_hang(daemon):
     one = daemon(paste=pipeline("streaming"), workers=1, pool_size=1, worker_timeout=TIMEOUT).start()
     workers = one.wait_for_workers(1)

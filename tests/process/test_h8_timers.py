@@ -23,7 +23,6 @@ def test_h8_a_signal_with_a_handler_of_the_application_is_not_in_the_log(daemon,
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
 @pytest.mark.parametrize("workers", [1, 0])
 def test_h8_a_signal_without_a_handler_is_in_the_log_once(daemon, workers):
     one = daemon(paste=pipeline("ticking", handler="none"), workers=workers)

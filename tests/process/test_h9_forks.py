@@ -22,8 +22,6 @@ COMES_BACK = ("return", "raise", "missing", "native", "thread")
 OF_NATIVE_THREADS = {"native": 0, "thread": 0}
 """A child whose only thread returns from its function ends as any process of Python does then."""
 
-pytestmark = pytest.mark.both_engines
-
 
 def children(one):
     """What the children wrote about themselves."""
@@ -47,6 +45,7 @@ def start(daemon):
     return _start
 
 
+@pytest.mark.both_engines
 def test_h9_every_way_to_fork(start, engine):
     ends = ENDS if engine == "eventlet" else {**ENDS, **OF_NATIVE_THREADS}
     back = COMES_BACK if engine == "eventlet" else set(COMES_BACK) - set(OF_NATIVE_THREADS)
@@ -97,6 +96,7 @@ def test_h9_a_child_that_stays_keeps_no_port_and_no_connection(start):
         get((host, port))
 
 
+@pytest.mark.both_engines
 def test_h9_a_child_that_outlives_its_worker_holds_nothing(start):
     one = start(workers=1)
     host, port = one.address
@@ -115,6 +115,7 @@ def test_h9_a_child_that_outlives_its_worker_holds_nothing(start):
         processes.end(child)
 
 
+@pytest.mark.both_engines
 def test_h9_nothing_is_inherited_by_a_program_even_after_an_upgrade(start):
     one = start(workers=1)
     few = get(one.address, "/command").json()["ended"]
@@ -133,6 +134,7 @@ def test_h9_what_it_forks_while_it_loads(start):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h9_what_the_docs_advise(start):
     one = start(workers=1)
     assert get(one.address, "/executor").json()["ended"] == 6

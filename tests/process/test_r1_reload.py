@@ -36,7 +36,6 @@ def test_r1_a_few_reloads_lose_nothing(recording, load, say):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
 def test_r1_on_a_unix_socket(recording, load, say, tmp_path):
     path = tmp_path / "api.sock"
     one = recording(workers=2, bind=f"unix:{path}", bind_port=None).start()

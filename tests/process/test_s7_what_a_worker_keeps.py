@@ -16,8 +16,6 @@ from tests.support.client import Connection, get, request_bytes
 from tests.support.daemon import PROGRAM
 from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.both_engines
-
 SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 NOTHING = ["0000000000000000"]
 
@@ -65,6 +63,7 @@ def privileged(daemon):
     return make
 
 
+@pytest.mark.both_engines
 def test_s7_everything_that_a_worker_has(privileged, engine):
     one = privileged(environment={**OF_THE_MANAGER, "KEPT": "1"}).start()
     has = get(one.address).json()
@@ -129,6 +128,7 @@ def test_s7_capabilities_of_a_daemon_without_root_are_not_the_workers(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_s7_the_guard_has_the_user_of_the_workers_whom_it_ends(privileged):
     one = privileged(pool_size=1, graceful_shutdown_timeout=2)
     one.paste.write_text(pipeline("hanging"), encoding="utf-8")
