@@ -130,12 +130,14 @@ class Loop(Protocol):
     Attributes:
         wheel: the deadlines of connections.
         abandoned: this process was forked by the application, and the loop is its parent's.
+        late: seconds by which timers come late while requests compute beside the loop; 0 where the loop stands still then.
         call_soon: calls a function in the next turn, before it waits; in the loop's own thread only.
         gauge: called before each wait.
     """
 
     wheel: TimerWheel
     abandoned: bool
+    late: float
     call_soon: Callable[[Callable[[], object]], None]
     gauge: Callable[[], None]
 

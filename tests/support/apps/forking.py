@@ -33,6 +33,7 @@ def look():
     return {
         "pid": os.getpid(),
         "sockets": [target for target in targets if target.startswith("socket:")],
+        "events": [target for target in targets if target.startswith("anon_inode:[event")],
         "term": signal.getsignal(signal.SIGTERM),
         "mask": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
     }

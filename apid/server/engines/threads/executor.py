@@ -111,6 +111,7 @@ class Executor:
         self._asleep = False
         self._logged = 0.0
         loop.alive_at = self._alive_at
+        loop.occupied = lambda: self.busy > 0
         loop.report = self._report
 
     def __repr__(self) -> str:
