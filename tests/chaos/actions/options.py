@@ -31,6 +31,13 @@ def number_of_workers(world: World, dice: random.Random) -> None:
     world.change(how=dice.choice(WAYS))
 
 
+@action(5)
+def other_engine(world: World, dice: random.Random) -> None:
+    """Requests run in native threads instead of green ones, or the other way round."""
+    world.write(engine="eventlet" if world.written.engine == "threads" else "threads")
+    world.change(how=dice.choice(WAYS))
+
+
 @action(8)
 def listeners(world: World, dice: random.Random) -> None:
     """Listeners come and go; content changes with them, now and then."""
