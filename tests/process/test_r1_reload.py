@@ -44,7 +44,6 @@ def test_r1_on_a_unix_socket(recording, load, say, tmp_path):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
 def test_r1_a_slow_application_is_waited_for(recording, load, say):
     one = recording(workers=2, delay=0.3).start()
     figures = reload_under(one, load, say, 3, mode="mix", connections=16)

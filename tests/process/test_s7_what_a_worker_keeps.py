@@ -128,9 +128,8 @@ def test_s7_capabilities_of_a_daemon_without_root_are_not_the_workers(daemon):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
 def test_s7_the_guard_has_the_user_of_the_workers_whom_it_ends(privileged):
-    one = privileged(pool_size=1, graceful_shutdown_timeout=2)
+    one = privileged()
     one.paste.write_text(pipeline("hanging"), encoding="utf-8")
     one.allow("is killed: the parent is gone")
     one.start()
@@ -140,7 +139,7 @@ def test_s7_the_guard_has_the_user_of_the_workers_whom_it_ends(privileged):
         assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in status.readlines()
     (worker,) = one.wait_for_workers(1)
     with Connection(one.address) as connection:
-        connection.send(request_bytes("GET", "/gil"))
+        connection.send(request_bytes("GET", "/sleep"))
         wait_until(lambda: "stalled" in one.log(), "the worker is blocked")
         os.kill(one.pid, signal.SIGKILL)
         one.wait()
