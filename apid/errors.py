@@ -65,8 +65,9 @@ class NoWorkerError(ApidError):
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether the system has refused a resource (descriptors, memory, disk space, processes): no fault of the program."""
+    """Whether the system has refused a resource (descriptors, memory, disk, processes, threads): no fault of the program."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EAGAIN)
     return isinstance(error, MemoryError) or (
-        isinstance(error, OSError)
-        and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EAGAIN)
+        isinstance(error, RuntimeError) and str(error) == "can't start new thread"
     )

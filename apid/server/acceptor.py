@@ -5,6 +5,8 @@ Several workers wait at one socket. Three things make their loads even:
 - EPOLLEXCLUSIVE with a new registration for each wait: the kernel wakes one waiter, the longest waiting, and none that is not
   waiting because it computes.
 - One accept a turn of the loop.
+- Native threads may compute while the loop waits. A worker where they do is not woken: it looks every `NAP` seconds whether its
+  siblings have left a connection.
 - In a burst a look at the siblings before it: who has more connections than another leaves what waits to that one for a moment,
   so that the burst is not swallowed by the first that woke. A connection is never left for longer than the sum of the `STEPS`,
   whatever became of the others, and one that comes alone is taken at once.
@@ -34,6 +36,12 @@ STEPS = (0.0005, 0.001, 0.002, 0.004, 0.008)
 
 BURST = 0.02
 """Seconds since the last accept within which another one is part of a burst."""
+
+LATE = 0.002
+"""Seconds by which a loop is late where threads compute: one of them keeps the interpreter for 0.005 (Python's default)."""
+
+NAP = 0.005
+"""Seconds between two looks of a worker whose threads compute."""
 
 PAUSE = 0.1
 """Seconds without accept after an error that concerns the process."""
@@ -143,7 +151,7 @@ class Acceptor:
 
         self._timer = self._loop.call_later(seconds, due)
 
-    def _next(self) -> None:
+    def _next(self, *, soon: bool = False) -> None:
         """Wait for the next connection, or go on to the end."""
         if self._ending:
             self._take()
@@ -151,9 +159,18 @@ class Acceptor:
             pass  # the executor's room is a kick
         elif self._pause and (pause := self._pause - time.monotonic()) > 0:
             self._later(pause, self._next)
+        elif self._computes():
+            self._later(0 if soon else NAP, self._take)
         else:
             self._loop.register_listener(self._fd, self)
             self._registered = True
+
+    def _computes(self) -> bool:
+        """Whether threads of this worker compute, and there are siblings."""
+        if self._loop.late < LATE:
+            return False
+        self._look_at_siblings(time.monotonic())
+        return bool(self._peers)
 
     def ready(self, events: int) -> None:
         """Somebody waits at the socket; called by the loop."""
@@ -219,7 +236,7 @@ class Acceptor:
         elif self._ending:
             self._later(0, self._next)
         else:
-            self._next()
+            self._next(soon=True)
 
     def _trouble(self, error: OSError) -> None:
         """What accept(2) can say. Only exhaustion is ours; all else died with the connection that it was about."""

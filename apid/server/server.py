@@ -33,6 +33,9 @@ from apid.server.timer_wheel import GRAIN
 
 LOG = logger(__name__)
 
+DEAF = 0.005
+"""Seconds between two looks whether a drain has closed the listeners: a reload's verdict waits for it."""
+
 LOOK = 0.02
 """Seconds between two looks whether a drain is over."""
 
@@ -157,13 +160,21 @@ class Server:
         """Whether any of its listeners may still accept."""
         return not all(acceptor.over for acceptor in self._acceptors)
 
-    def drain(self, deadline: float, *, successor: bool, addresses: Collection[str] = ()) -> list[str]:
+    def drain(
+        self,
+        deadline: float,
+        *,
+        successor: bool,
+        addresses: Collection[str] = (),
+        deaf: Callable[[], object] = lambda: None,
+    ) -> list[str]:
         """Stop accepting, finish what is in flight; blocks the caller as the engine has it.
 
         Args:
             deadline: seconds until what is left is cut.
             successor: whether other workers go on accepting from the same sockets.
             addresses: of the listeners that end for good even so.
+            deaf: called once this process accepts nothing more, or at the deadline.
 
         Returns:
             What was cut: one text a request, `METHOD path 61.2 s req-…`.
@@ -183,7 +194,10 @@ class Server:
                 conn.drain(now)
 
         self._engine.in_loop(begin)
-        while time.monotonic() < until and (accounts.connections or self.listening):
+        while time.monotonic() < until and self.listening:
+            self._engine.sleep(DEAF)
+        deaf()
+        while time.monotonic() < until and accounts.connections:
             self._engine.sleep(LOOK)
         cut: list[str] = self._engine.in_loop(self._cut)
         return cut

@@ -55,9 +55,9 @@ def run(engine: base.Engine, seconds: float, code: int, *, threads: bool) -> Non
         threads: whether to wait for non-daemon threads.
     """
     where = engine.observe()
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError here, too: no thread can be started
         faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=2)
-    with contextlib.suppress(RuntimeError):  # no thread can be started: the timer above has to do
+    with contextlib.suppress(RuntimeError):
         native.start_new_thread(_watch, (where, seconds, code))
     if threads:
         _end_threads(engine, min(THREADS, seconds / 2))
@@ -66,18 +66,21 @@ def run(engine: base.Engine, seconds: float, code: int, *, threads: bool) -> Non
 
 def _end_threads(engine: base.Engine, seconds: float) -> None:
     until = time.monotonic() + seconds
-    with engine.limit(seconds):
-        # concurrent.futures: no new work, then wait for what was given
-        for function in reversed(getattr(threading, "_threading_atexits", ())):
-            try:
-                function()
-            except Exception:
-                LOG.exception("the exit function %r failed", function)
+    engine.call_within(seconds, _call_exit_functions)
     while left := [one.name for one in threading.enumerate() if _holds(one)]:
         if time.monotonic() >= until:
             LOG.warning("non-daemon threads have not ended within %.1f s: %s", seconds, ", ".join(left))
             return
         engine.sleep(LOOK)
+
+
+def _call_exit_functions() -> None:
+    """Those of `threading`: concurrent.futures takes no new work, then waits for what was given."""
+    for function in reversed(getattr(threading, "_threading_atexits", ())):
+        try:
+            function()
+        except Exception:
+            LOG.exception("the exit function %r failed", function)
 
 
 def _holds(thread: threading.Thread) -> bool:

@@ -31,9 +31,6 @@ from apid.worker.status import Status
 LOG = logger("apid.worker")
 
 
-DEAF = 0.005
-"""Seconds between two looks whether a drain has closed the listeners: a reload's verdict waits for it."""
-
 FULL = 0.05
 """Seconds between two attempts to send when the channel is full."""
 
@@ -112,25 +109,25 @@ class Life:
         cells = self._ticket.row.cells
         cells[scoreboard.UNTIL_NS] = int((time.monotonic() + order.deadline) * 1e9) if order.deadline else 0
         cells[scoreboard.STATE] = scoreboard.State.DRAINING
-        self._engine.spawn(self._tell_when_deaf)
         self._shield.disown(sock.fileno() for group in self._ticket.listeners.values() for sock in group)
         self._until = time.monotonic() + (order.deadline or math.inf)
-        cut = self.server.drain(order.deadline or math.inf, successor=order.successor, addresses=order.addresses)
+        cut = self.server.drain(
+            order.deadline or math.inf,
+            successor=order.successor,
+            addresses=order.addresses,
+            deaf=lambda: self._say(channel.Draining()),
+        )
         self.server.close()
         self._say(channel.DrainDone(cut))
-        if self._inline and cut:
+        if cut and (self._inline or self._orphaned):  # nobody else could log it
             LOG.warning("the drain deadline cut: %s", "; ".join(cut))
+        if self._inline and cut:
             return ExitCode.CUT
         return ExitCode.BUG if self._lost else ExitCode.OK
 
     def patience(self) -> float:
         """Return the seconds that the exit functions may take."""
         return min(ending.AT_MOST, max(ending.AT_LEAST, self._until - time.monotonic()))
-
-    def _tell_when_deaf(self) -> None:
-        while self.server.listening:
-            self._engine.sleep(DEAF)
-        self._say(channel.Draining())
 
     def _identity(self) -> dict[str, int]:
         return {"slot": self._ticket.slot, "generation": self._ticket.generation, "pid": os.getpid()}
@@ -243,15 +240,19 @@ class Life:
         os._exit(ExitCode.CUT if self._inline and lost else ExitCode.OK)
 
     def _say(self, message: channel.Message) -> None:
-        while self._channel is not None:
+        while not self._send(message):
+            self._engine.sleep(FULL)
+
+    def _send(self, message: channel.Message) -> bool:
+        """Send a message, unless the channel is full; without a parent it is lost."""
+        if self._channel is not None:
             try:
                 self._channel.send(channel.encode(message), socket.MSG_DONTWAIT)
             except BlockingIOError:
-                self._engine.sleep(FULL)
+                return False
             except OSError:
-                return
-            else:
-                return
+                pass
+        return True
 
     # ---- what is looked at now and then ----
 
@@ -267,8 +268,8 @@ class Life:
             LOG.critical("the application has closed descriptors of the worker: %s; the worker leaves", lost)
             self._leave_with(channel.Drain(self._ticket.settings.daemon.graceful_shutdown_timeout, successor=True))
         if not self._asked and (cause := self._old()):
-            self._asked = True
-            self._engine.spawn(self._say, channel.RecycleAsked(cause))
+            self._asked = True  # whatever a signal handler raises here: asking twice violates the protocol
+            self._asked = self._send(channel.RecycleAsked(cause))
 
     def _old(self) -> str:
         """Return why this worker is due for recycling; empty when it is not."""

@@ -39,6 +39,7 @@ class Rest:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self._engine = world.written.engine
         self.rss = 0
         self.descriptors: collections.Counter[str] | None = None
         self.torn_lines = 0
@@ -47,10 +48,9 @@ class Rest:
     def begin(self) -> None:
         """Come to the base configuration, so that two rests can be compared."""
         world = self.world
-        base = Wish(version=world.written.version, control_socket=world.written.control_socket)
-        world.write(
-            **{name: getattr(base, name) for name in ("workers", "extra", "access_log", "log_file", "pid_file", "more")}
-        )
+        base = Wish(engine=self._engine)
+        names = ("workers", "engine", "extra", "access_log", "log_file", "pid_file", "more")
+        world.write(**{name: getattr(base, name) for name in names})
         world.change(True)
 
     def judge(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import random
 import threading
@@ -63,6 +64,8 @@ class Session:
         self.began = time.monotonic()
         self.lines: list[str] = []
         self.world = World(directory, self.note)
+        engine = random.Random(f"{seed} engine").choice(("eventlet", "threads"))
+        self.world.written = self.world.applied = dataclasses.replace(self.world.written, engine=engine)
         self._draw = random.Random(f"{seed} actions")
         self._names = [name for name in sorted(TABLE) if not only or name in only]
         self._weights = [TABLE[name].weight for name in self._names]

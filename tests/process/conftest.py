@@ -42,16 +42,29 @@ def certificate(tmp_path_factory):
     return cert, key
 
 
+def pytest_generate_tests(metafunc):
+    """Run what is marked `both_engines` once with each."""
+    if metafunc.definition.get_closest_marker("both_engines") is not None:
+        metafunc.parametrize("engine", ["eventlet", "threads"], indirect=True)
+
+
 @pytest.fixture
-def daemon(request, tmp_path):
+def engine(request):
+    """The engine of the daemons of this test, by name; without the mark `both_engines` the default, eventlet."""
+    return getattr(request, "param", "eventlet")
+
+
+@pytest.fixture
+def daemon(request, tmp_path, engine):
     """A function that makes a `Daemon` (not yet started) in a directory of its own; ended and judged after the test."""
+    chosen = {} if engine == "eventlet" else {"engine": engine}
     made: list[Daemon] = []
     request.node.stash[DAEMONS] = made
 
     def make(**options) -> Daemon:
         directory = tmp_path / f"d{len(made)}"
         directory.mkdir()
-        one = Daemon(directory, **options)
+        one = Daemon(directory, **{**chosen, **options})
         made.append(one)
         return one
 

@@ -79,7 +79,7 @@ ATTACKS = {
 
 
 @pytest.fixture
-def taken_over(request):
+def taken_over(request, engine):
     """A function that starts a daemon of `taken_over`, as root with workers of an unprivileged user where that is possible."""
     made: list[Daemon] = []
 
@@ -90,7 +90,7 @@ def taken_over(request):
         root = os.geteuid() == 0
         paste = pipeline("taken_over", at_load=directory / "at_load")
         more = {"user": "nobody", "program": readable_by_others()} if root else {}
-        one = Daemon(directory, paste=paste, **{**more, **options})
+        one = Daemon(directory, paste=paste, engine=engine, **{**more, **options})
         made.append(one)
         return one.start()
 
@@ -136,6 +136,7 @@ def execute(connection: Connection, code: str) -> str:
         return ""
 
 
+@pytest.mark.both_engines
 def test_whatever_a_worker_sends_costs_its_own_life_only(taken_over):
     one = taken_over(workers=len(ATTACKS) + 1)
     one.allow("protocol violation")
@@ -198,15 +199,15 @@ FOR_EVER = (
     OVERWRITE
     + """
 import threading, time
-from eventlet import patcher
+from tests.support.apps import original
 def again():
-    sleep = patcher.original("time").sleep
+    sleep = original("time").sleep
     while True:
         for start, size, protection in spans:
             ctypes.memset(start, 0xFF, size)
         sleep(0.01)
 spans = [one for one in mapped() if "w" in one[2]]
-patcher.original("threading").Thread(target=again, daemon=True).start()
+original("threading").Thread(target=again, daemon=True).start()
 """
 )
 
@@ -222,15 +223,15 @@ LIE = (
     MAPPED
     + """
 import ctypes, random, threading
-from eventlet import patcher
+from tests.support.apps import original
 def lie():
-    sleep = patcher.original("time").sleep
+    sleep = original("time").sleep
     start = next(start for start, size, protection in mapped() if "w" in protection)
     cells = (ctypes.c_uint64 * 512).from_address(start)
     while True:
         cells[:] = [random.randrange(3) for _ in cells]
         sleep(0.001)
-patcher.original("threading").Thread(target=lie, daemon=True).start()
+original("threading").Thread(target=lie, daemon=True).start()
 """
 )
 
@@ -320,7 +321,8 @@ answer = "\\n".join(answer)
 """
 
 
-def test_a_worker_has_the_descriptors_that_it_needs(taken_over):
+@pytest.mark.both_engines
+def test_a_worker_has_the_descriptors_that_it_needs(taken_over, engine):
     """No control socket, no channel of a sibling, no shared memory that could be mapped again, no pid file."""
     one = taken_over(workers=2, pid_file="apid.pid")
     connections = each_worker(one)
@@ -339,4 +341,5 @@ def test_a_worker_has_the_descriptors_that_it_needs(taken_over):
         "SOCK_STREAM listening": 1,
         "SOCK_SEQPACKET": 1,
         "/memfd:apid-stacks (deleted)": 1,
+        **({"anon_inode:[eventfd]": 1} if engine == "threads" else {}),  # wakes its loop
     }

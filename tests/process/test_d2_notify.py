@@ -119,10 +119,11 @@ def test_d2_the_watchdog_hears_of_a_daemon_that_is_well(daemon, manager):
 
 
 @pytest.mark.timing
+@pytest.mark.both_engines
 def test_d2_the_watchdog_is_honest(daemon, manager):
     """When no worker beats any more, nobody says that all is well."""
     one = started(
-        daemon, manager, "hanging", workers=1, worker_timeout=0, environment={"WATCHDOG_USEC": "1000000"}
+        daemon, manager, "hanging", workers=1, pool_size=1, worker_timeout=0, environment={"WATCHDOG_USEC": "1000000"}
     ).start()
     one.allow("stalled", "killed")
     manager.wait_for("WATCHDOG", "1", count=2)

@@ -71,6 +71,7 @@ def test_one_that_nobody_wants_is_closed_and_named(daemon):
         assert "the descriptor other was handed over, and no address wants it (bind = fd:other): closed" in one.log()
 
 
+@pytest.mark.both_engines
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash for its process substitution")
 def test_log_and_access_log_may_be_pipes(daemon):
     """Under systemd and in containers they are: eventlet's os.write would fail as soon as a worker logs from its hub."""

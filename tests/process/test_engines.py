@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pathlib
-import signal
+import socket
+import struct
 
 import pytest
 
@@ -25,6 +28,8 @@ def factory(global_conf, **local_conf):
                 time.sleep(float(query))
                 yield b"ended"
             return pieces()
+        elif path == "/read":
+            environ["wsgi.input"].read()
         said = [threading.current_thread().name, sorted(key for key in environ if key.startswith("eventlet"))]
         said.append("apid.offload" in environ)
         said.append([name for name in ("eventlet", "greenlet") if name in sys.modules])
@@ -138,43 +143,46 @@ def test_a_worker_whose_slots_are_stuck_is_replaced(serve):
     assert one.stop() == 0
 
 
-def test_all_slots_taken_and_nothing_ends_is_a_hang(serve):
-    one = serve(worker_timeout=1, pool_size=2).start()
-    one.allow("stalled", "hung", "worker ended", "killed", "ERROR", "CRITICAL", "WARNING")
-    (pid,) = one.wait_for_workers(1)
-    waiting = [Connection(one.address) for _ in range(2)]
-    for connection in waiting:
-        connection.send(b"GET /sleep?60 HTTP/1.1\r\nHost: a\r\n\r\n")
-    wait_until(lambda: one.status()["ends"].get("hung") == 1, "it is replaced", 20)
-    assert one.worker_pids() != [pid]
-    for connection in waiting:
-        connection.close()
-    one.wait_for_workers(1, but=[pid])
-    assert get(one.address).status == 200
+def test_from_one_engine_to_the_other_and_back_under_load(recording, load):
+    one = recording(engine="threads", workers=2).start()
+    with load(one, mode="mix", connections=8, processes=1) as running:
+        for engine in ("eventlet", "threads"):
+            one.options["engine"] = engine
+            one.write_config()
+            assert one.ask("reload")["ok"]
+            assert {worker["engine"] for worker in one.status()["workers"] if worker["stage"] == "ready"} == {engine}
+        figures = running.stop()
+    assert figures.errors == 0, figures
     assert one.stop() == 0
 
 
-def test_from_one_engine_to_the_other_and_back(serve):
-    one = serve().start()
-    for engine in ("eventlet", "threads"):
-        one.options["engine"] = engine
-        one.write_config()
-        one.apidctl("reload")
-        assert {worker["engine"] for worker in one.status()["workers"] if worker["stage"] == "ready"} == {engine}
-        assert ("eventlet.input" in get(one.address).text) == (engine == "eventlet")
+def test_a_stop_while_every_slot_hangs_ends_at_its_deadline_and_names_them(serve):
+    one = serve(graceful_shutdown_timeout=1, pool_size=2, worker_timeout=0).start()
+    one.allow("deadline cut", "stalled")
+    with contextlib.ExitStack() as stack:
+        for number in (1, 2, 3):
+            connection = stack.enter_context(Connection(one.address))
+            connection.send(f"GET /sleep?30.{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        wait_until(lambda: one.status()["workers"][0]["in_flight"] == 2, "no slot is free")
+        assert one.stop(deadline=10) == 1
+    cut = one.wait_for_log("the drain deadline cut: .*")[0]
+    assert cut.count("GET /sleep?30.") == 3
+    assert cut.count("(waiting for a slot)") == 1, "it was read while the drain emptied the accept queue"
+
+
+@pytest.mark.both_engines
+def test_a_client_that_leaves_costs_its_own_request_only(serve, engine):
+    one = serve(engine=engine, access_log="access.log", access_log_format="json").start()
+    for octets in (b"GET /sleep?0.5", b"GET /begun?0.5", b"POST /read"):
+        with Connection(one.address) as connection:
+            connection.send(octets + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nsome")
+            wait_until(lambda: one.status()["workers"][0]["in_flight"] == 1, "it runs")
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert get(one.address).status == 200
+        wait_until(lambda: one.status()["workers"][0]["in_flight"] == 0, "its slot is free")
     assert one.stop() == 0
-
-
-def test_a_drain_waits_for_requests_and_cuts_at_its_deadline(serve):
-    one = serve(graceful_shutdown_timeout=0.5).start()
-    one.allow("deadline cut: GET /sleep", "cut")
-    with Connection(one.address) as short, Connection(one.address) as long:
-        short.send(b"GET /sleep?0.3 HTTP/1.1\r\nHost: a\r\n\r\n")
-        long.send(b"GET /sleep?30 HTTP/1.1\r\nHost: a\r\n\r\n")
-        wait_until(lambda: one.status()["workers"][0]["in_flight"] == 2, "both run")
-        one.process.send_signal(signal.SIGTERM)
-        assert short.answer().status == 200
-        assert one.wait() == 1
+    entries = map(json.loads, (one.directory / "access.log").read_text().splitlines())
+    assert sorted(entry["outcome"] for entry in entries) == ["client_gone"] * 3 + ["complete"] * 3
 
 
 def test_pool_size_beyond_the_limit_of_threads(serve):

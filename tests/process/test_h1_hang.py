@@ -19,9 +19,10 @@ pytestmark = pytest.mark.timing
 TIMEOUT = 2
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("how", hanging.HOWS)
 def test_h1_a_hung_worker_is_shown_and_replaced(daemon, say, how):
-    one = daemon(paste=pipeline("hanging"), workers=2, worker_timeout=TIMEOUT).start()
+    one = daemon(paste=pipeline("hanging"), workers=2, pool_size=1, worker_timeout=TIMEOUT).start()
     workers = set(one.wait_for_workers(2))
     with Connection(one.address, timeout=30) as connection:
         victim = int(re.search(r"pid=(\d+)", connection.request().text)[1])
@@ -63,8 +64,9 @@ def test_h2_a_parent_that_was_stopped_accuses_nobody(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h2_a_streaming_answer_and_idle_connections_are_no_hang(daemon):
-    one = daemon(paste=pipeline("streaming"), workers=1, worker_timeout=TIMEOUT).start()
+    one = daemon(paste=pipeline("streaming"), workers=1, pool_size=1, worker_timeout=TIMEOUT).start()
     workers = one.wait_for_workers(1)
     with Connection(one.address) as idle, Connection(one.address, timeout=20) as connection:
         assert idle.request("GET", "/?n=1&i=0").status == 200

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.apps import pipeline
-from tests.support.client import Connection, get
+from tests.support.client import Connection, get, request_bytes
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timing
@@ -24,6 +24,7 @@ def unharmed(one, workers):
     assert one.status()["ends"].get("hung", 0) == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_everybody_was_stopped_for_a_minute(daemon):
     """A suspended machine, a frozen container: nobody ran, the clock did."""
@@ -43,6 +44,7 @@ def test_h2_everybody_was_stopped_for_a_minute(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h2_a_worker_that_stops_for_less_than_its_time_goes_on(daemon):
     one = daemon(paste=pipeline("hello"), workers=1, worker_timeout=8).start()
     one.allow("stalled")
@@ -56,6 +58,23 @@ def test_h2_a_worker_that_stops_for_less_than_its_time_goes_on(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.parametrize("what", ["reads slowly", "has its socket"])
+def test_h2_a_client_that_has_the_only_slot_of_native_threads(daemon, what):
+    app, path = {"reads slowly": ("big", "/?size=30000000"), "has its socket": ("changing", "/echo")}[what]
+    one = daemon(engine="threads", paste=pipeline(app), workers=1, pool_size=1, worker_timeout=1).start()
+    workers = one.wait_for_workers(1)
+    with Connection(one.address, timeout=20) as connection:
+        connection.send(request_bytes("GET", path, headers={"Connection": "Upgrade", "Upgrade": "echo"}))
+        time.sleep(3)  # the time is the test
+        assert one.status()["workers"][0]["in_flight"] == 1
+        connection.send(b"said late")
+        connection.sock.shutdown(socket.SHUT_WR)
+        assert len(connection.rest()) > 40
+        unharmed(one, workers)
+    assert one.stop() == 0
+
+
+@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_an_upload_of_a_minute(recording, tmp_path):
     one = recording(workers=1, worker_timeout=2).start()
@@ -70,6 +89,7 @@ def test_h2_an_upload_of_a_minute(recording, tmp_path):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_ten_thousand_idle_connections(daemon, say):
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

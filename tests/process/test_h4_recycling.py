@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.support.apps import pipeline
 from tests.support.client import get
 
 
+@pytest.mark.both_engines
 def test_h4_max_requests_with_a_single_worker(recording, load, say):
     one = recording(workers=1, max_requests=300, max_requests_jitter=50).start()
     with load(one, mode="mix", connections=8, processes=1) as running:
@@ -19,6 +22,7 @@ def test_h4_max_requests_with_a_single_worker(recording, load, say):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h4_max_worker_rss(daemon):
     one = daemon(paste=pipeline("leaking", kib=4096), workers=1, max_worker_rss=120 * 1024 * 1024).start()
     (first,) = one.wait_for_workers(1)

@@ -43,6 +43,7 @@ def test_h8_what_it_starts_while_it_loads_has_ordinary_signals(daemon):
         assert re.fullmatch(ORDINARY, line)
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("signums", [(signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM), (signal.SIGTERM,)])
 def test_h8_a_signal_to_a_booting_worker_waits_until_it_is_ready(daemon, signums):
     one = daemon(paste=pipeline("starting", file="loads", wait="go"), workers=1).launch()
@@ -62,6 +63,7 @@ def test_h8_a_signal_to_a_booting_worker_waits_until_it_is_ready(daemon, signums
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h8_inline_a_load_that_waits_can_be_interrupted(daemon):
     one = daemon(paste=pipeline("starting", file="loads", wait="never"), workers=0, control_socket=None).launch()
     one.allow("KeyboardInterrupt", "Traceback")

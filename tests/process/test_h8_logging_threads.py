@@ -11,6 +11,8 @@ from tests.support.apps import pipeline
 from tests.support.client import get
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.both_engines
+
 THREADS = 3
 LINES = 400
 REQUESTS = 60

@@ -9,6 +9,7 @@ from tests.support.client import Connection, get
 from tests.support.processes import wait_until
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("workers", [1, 0])
 @pytest.mark.parametrize("file", [True, False], ids=["log_file", "stderr"])
 def test_what_the_daemon_reports_reaches_its_log(daemon, tmp_path, workers, file):
@@ -42,4 +43,10 @@ def test_what_the_daemon_reports_reaches_its_log(daemon, tmp_path, workers, file
         assert one.stop() == 1
     assert "the drain deadline cut: GET /wait" in log()
     lines = [line for line in one.log().splitlines() if line.startswith("unix")]
-    assert [line.split('"')[1].split()[1] for line in lines] == ["/raise", "/", "/", "/wait"]
+    asked = [line.split('"')[1].split()[1] for line in lines]
+    assert sorted(asked) == [
+        "/",
+        "/",
+        "/raise",
+        "/wait",
+    ]  # a native thread's line may come after that of a later request

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.client import Connection, request_bytes
 from tests.support.processes import wait_until
 
 APPLICATION = """
-import gc, logging, os, signal
-import eventlet
+import gc, logging, os, signal, sys, time
 
 def factory(global_conf, what):
     if what == "objects":
-        gc.get_objects = None
+        gc.get_objects = sys._current_frames = None
     elif what == "lock":
         logging._lock.acquire()
 
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/careless":
-            eventlet.sleep(1)  # the drain begins
+            time.sleep(1)  # the drain begins
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            eventlet.sleep(1.5)  # the worker looks every half second
+            time.sleep(1.5)  # the worker looks every half second
             os.kill(os.getpid(), signal.SIGTERM)
-            eventlet.sleep(0.1)
+            time.sleep(0.1)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"ok"]
 
@@ -35,6 +36,7 @@ def serve(daemon, what):
     return one.start()
 
 
+@pytest.mark.both_engines
 def test_h8_a_dump_that_fails_is_answered(daemon):
     one = serve(daemon, "objects")
     one.allow("the stacks cannot be collected", "Traceback", "TypeError")
@@ -46,6 +48,7 @@ def test_h8_a_dump_that_fails_is_answered(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_h8_the_application_keeps_the_lock_of_logging(daemon):
     one = serve(daemon, "lock")
     for order in ("dump", "reopen", "reload", "dump"):
@@ -55,7 +58,10 @@ def test_h8_the_application_keeps_the_lock_of_logging(daemon):
 
 
 def test_h8_a_worker_that_drains_restores_its_signals(daemon):
-    """A request of a worker that drains removes the handler of SIGTERM, which would end the worker."""
+    """A request of a worker that drains removes the handler of SIGTERM, which would end the worker.
+
+    Python lets no request that runs in a native thread do so.
+    """
     one = serve(daemon, "nothing")
     one.allow("the application changed the handler of SIGTERM: restored")
     with Connection(one.address) as client:

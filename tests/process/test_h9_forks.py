@@ -16,9 +16,11 @@ from tests.support.processes import wait_until
 
 ENDS = {
     "return": 1, "raise": 1, "missing": 1, "exit": 3, "_exit": 4, "process": 0, "terminate": -signal.SIGTERM, "spawn": 0,
-    "terminal": 5, "native": 1, "twice": 40, "green": 1, "prepared": 0,
+    "terminal": 5, "native": 1, "twice": 40, "thread": 1, "prepared": 0,
 }  # fmt: skip
-COMES_BACK = ("return", "raise", "missing", "native", "green")
+COMES_BACK = ("return", "raise", "missing", "native", "thread")
+OF_NATIVE_THREADS = {"native": 0, "thread": 0}
+"""A child whose only thread returns from its function ends as any process of Python does then."""
 
 
 def children(one):
@@ -43,14 +45,17 @@ def start(daemon):
     return _start
 
 
-def test_h9_every_way_to_fork(start):
+@pytest.mark.both_engines
+def test_h9_every_way_to_fork(start, engine):
+    ends = ENDS if engine == "eventlet" else {**ENDS, **OF_NATIVE_THREADS}
+    back = COMES_BACK if engine == "eventlet" else set(COMES_BACK) - set(OF_NATIVE_THREADS)
     one = start(workers=1)
     (pid,) = one.wait_for_workers(1)
     before = one.status()["totals"]["requests"]
     with Connection(one.address) as idle, Connection(one.address) as busy:
         assert idle.request("GET", "/pid").json() == {"pid": pid}
         busy.send(request_bytes("GET", "/slow"))
-        for how, code in ENDS.items():
+        for how, code in ends.items():
             with contextlib.suppress(FileNotFoundError):
                 (one.directory / "children").unlink()
             assert get(one.address, f"/{how}").json() == {"pid": pid, "ended": code}, how
@@ -59,18 +64,19 @@ def test_h9_every_way_to_fork(start):
             (child,) = children(one)
             assert child["pid"] != pid
             assert not child["sockets"], (how, child)
+            assert engine == "eventlet" or not child["events"], "nothing of the loop"
             assert child["mask"] == 0
             assert child["term"] == signal.SIG_DFL, how
             if how in ("process", "twice"):
-                assert child["more"] == "green native"
+                assert child["more"] == "thread native"
         answer = get(one.address, "/stream-return").text
         assert answer == f"{pid} begins\n{pid} ended 1\n"
         assert busy.answer().json() == {"pid": pid}, "once, and by the worker"
         assert idle.request("GET", "/pid").json() == {"pid": pid}
-        answered = len(ENDS) + 4
+        answered = len(ends) + 4
         wait_until(lambda: one.status()["totals"]["requests"] - before == answered, "each request is counted once")
     assert one.wait_for_workers(1) == [pid]
-    assert one.log().count("returned to the server") == len(COMES_BACK) + 1
+    assert one.log().count("returned to the server") == len(back) + 1
     assert "No such file or directory: '/nowhere/missing in the child'" in one.log()
     assert one.stop() == 0
     lines = (one.directory / "access.log").read_text().splitlines()
@@ -91,6 +97,7 @@ def test_h9_a_child_that_stays_keeps_no_port_and_no_connection(start):
         get((host, port))
 
 
+@pytest.mark.both_engines
 def test_h9_a_child_that_outlives_its_worker_holds_nothing(start):
     one = start(workers=1)
     host, port = one.address
@@ -109,6 +116,7 @@ def test_h9_a_child_that_outlives_its_worker_holds_nothing(start):
         processes.end(child)
 
 
+@pytest.mark.both_engines
 def test_h9_nothing_is_inherited_by_a_program_even_after_an_upgrade(start):
     one = start(workers=1)
     few = get(one.address, "/command").json()["ended"]
@@ -127,7 +135,8 @@ def test_h9_what_it_forks_while_it_loads(start):
     assert one.stop() == 0
 
 
-def test_h9_what_the_docs_advise_where_eventlet_cannot(start):
+@pytest.mark.both_engines
+def test_h9_what_the_docs_advise(start):
     one = start(workers=1)
     assert get(one.address, "/executor").json()["ended"] == 6
     with Connection(one.address) as first, Connection(one.address) as second:

@@ -29,6 +29,7 @@ end
 """wrk ends each thread at so many answers: with one connection a thread nothing is in flight when it stops counting."""
 
 
+@pytest.mark.both_engines
 def test_equal_to_what_wrk_counted(daemon, tmp_path):
     one = daemon(paste=RECORDING).start()
     script = tmp_path / "exact.lua"
@@ -53,6 +54,7 @@ def test_equal_to_what_wrk_counted(daemon, tmp_path):
     wait_until(lambda: all(worker["connections"] == 0 for worker in one.status()["workers"]), "no connection left", 30)
 
 
+@pytest.mark.both_engines
 def test_refusals_are_counted_by_their_reason(daemon):
     one = daemon(paste=RECORDING, workers=1, header_timeout=0.3).start()
     long = b"a" * 9000
@@ -155,6 +157,7 @@ def settled(one) -> dict:
     return wait_until(rest, "rest", 30)
 
 
+@pytest.mark.both_engines
 def test_exact_and_never_back_over_reloads_scaling_and_an_upgrade(start, tmp_path):
     one = start()
     with Sampler(one) as sampler, Load(one.address, tmp_path / "load", connections=4, pace=0.01, mode="mix") as load:
@@ -172,6 +175,7 @@ def test_exact_and_never_back_over_reloads_scaling_and_an_upgrade(start, tmp_pat
     assert found["ends"]["reload"] == 5
 
 
+@pytest.mark.both_engines
 @pytest.mark.slow
 def test_exact_and_never_back_over_recycling(start, tmp_path):
     one = start(max_requests=200, max_requests_jitter=50)

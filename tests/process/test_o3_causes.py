@@ -17,14 +17,14 @@ APP = """
 import os, pathlib, time
 if pathlib.Path("broken").exists():
     raise RuntimeError("broken for a test")
-from eventlet import patcher
+from tests.support.apps import original
 def factory(global_conf, **local_conf):
     def app(environ, start_response):
         path = environ["PATH_INFO"]
         if path == "/exit":
             os._exit(3)
         if path == "/hang":
-            patcher.original("time").sleep(60)
+            original("time").sleep(60)
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
         return [b"ok"]
     return app
@@ -51,6 +51,7 @@ def ended(one, cause: str, count: int = 1) -> None:
     one.wait_for_log(rf"worker=\d+ gen=\d+ pid=\d+ worker ended: {cause}\b", count=count)
 
 
+@pytest.mark.both_engines
 def test_an_end_that_nobody_asked_for_names_the_requests_that_it_took(start):
     one = start(workers=1)
     one.allow("worker ended: exit")

@@ -76,6 +76,7 @@ class Files:
         assert all(re.match(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ apid|  ", line) for line in text.splitlines())
 
 
+@pytest.mark.both_engines
 def test_reopened_under_load_by_command_and_by_signal(daemon, tmp_path):
     files = Files(daemon)
     sizes: dict[pathlib.Path, int] = {}
@@ -122,6 +123,7 @@ def test_logrotate_as_documented(daemon, tmp_path):
     files.check(figures.answered)
 
 
+@pytest.mark.both_engines
 def test_what_an_application_logs_carries_the_id_of_its_own_request(daemon):
     """Twenty requests at once in one worker, each of which sleeps between its two lines."""
     one = daemon(paste=LOGGING, workers=1).start()

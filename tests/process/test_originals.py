@@ -33,6 +33,7 @@ def test_none_of_them_knows_apid():
     assert not [path for path in sources if re.search(r"\bapid\b", path.read_text(encoding="utf-8"))]
 
 
+@pytest.mark.both_engines
 def test_a_router_whose_versions_controller_answers_300(original):
     one = original("choudan", "choudanview.ini", app="choudanview")
     with Connection(one.address) as connection:
@@ -46,6 +47,7 @@ def test_a_router_whose_versions_controller_answers_300(original):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_a_bare_class_behind_a_filter_in_a_composite(original):
     one = original("animals", "animal.ini")
     answer = get(one.address, headers={"Host": "127.0.0.1"})
@@ -92,6 +94,7 @@ def test_the_pipeline_that_auth_strategy_chooses(nova, strategy, rate_limit, tra
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_everything_else_that_nova_does_on_one_connection(nova):
     one = nova("noauth")
     with Connection(one.address) as connection:

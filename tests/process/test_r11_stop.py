@@ -12,6 +12,7 @@ from tests.support.client import Connection, request_bytes
 from tests.support.processes import wait_until
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("pool_size", [1, 1000], ids=["full pool", "free pool"])
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_r11_what_waits_in_the_kernel_is_answered(daemon, tmp_path, pool_size, unix):
@@ -33,6 +34,7 @@ def test_r11_what_waits_in_the_kernel_is_answered(daemon, tmp_path, pool_size, u
         Connection(address)
 
 
+@pytest.mark.both_engines
 def test_r11_new_connections_are_refused_while_the_old_ones_are_finished(daemon, tmp_path):
     one = daemon(paste=pipeline("slow", seconds=1.0, began=tmp_path / "began"), workers=1).start()
     with Connection(one.address) as connection:

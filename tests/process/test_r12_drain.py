@@ -14,6 +14,7 @@ from tests.support.client import Connection, NoAnswer, request_bytes
 from tests.support.processes import wait_until
 
 
+@pytest.mark.both_engines
 @pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["reload", "stop"])
 def test_r12_idle_keep_alive_clients_do_not_hold_a_drain(daemon, say, number):
@@ -36,6 +37,7 @@ def test_r12_idle_keep_alive_clients_do_not_hold_a_drain(daemon, say, number):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 def test_r12_a_request_past_the_deadline_is_cut_and_named(daemon, tmp_path):
     one = daemon(
         paste=pipeline("slow", seconds=60, began=tmp_path / "began"), graceful_shutdown_timeout=1, workers=1
@@ -52,6 +54,7 @@ def test_r12_a_request_past_the_deadline_is_cut_and_named(daemon, tmp_path):
     assert "req-" in line, line
 
 
+@pytest.mark.both_engines
 def test_r12_what_ends_in_time_is_not_cut(daemon, tmp_path):
     one = daemon(
         paste=pipeline("slow", seconds=1, began=tmp_path / "began"), graceful_shutdown_timeout=20, workers=1

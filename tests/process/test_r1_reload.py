@@ -27,6 +27,7 @@ def reload_under(one, load, say, times, **options):
 WAYS = {"keep-alive": {"mode": "keepalive"}, "one-shot": {"mode": "oneshot"}, "both": {"mode": "mix"}}
 
 
+@pytest.mark.both_engines
 def test_r1_a_few_reloads_lose_nothing(recording, load, say):
     one = recording(workers=2).start()
     figures = reload_under(one, load, say, 3, mode="mix", connections=16)
@@ -50,6 +51,7 @@ def test_r1_a_slow_application_is_waited_for(recording, load, say):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.slow
 @pytest.mark.parametrize("way", [*WAYS, "unix"])
 def test_r1_fifty_reloads_of_four_workers_under_64_connections(recording, load, say, tmp_path, way):

@@ -17,6 +17,7 @@ SILENCE = 0.2
 """Seconds between the signal and the first byte; the promise's own number."""
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["reload", "stop"])
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_r2_what_was_accepted_is_served_though_it_speaks_late(daemon, tmp_path, number, unix):
@@ -39,6 +40,7 @@ def test_r2_what_was_accepted_is_served_though_it_speaks_late(daemon, tmp_path, 
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["reload", "stop"])
 def test_r2_a_head_that_was_half_sent_is_served_when_it_is_whole(daemon, number):
     one = daemon(paste=pipeline("hello"), workers=1).start()

@@ -27,6 +27,7 @@ DESCRIPTORS = {
     "the listening socket, the channel to the parent, this request's connection": (r"socket:.*", 3),
     "stacks, for the parent": (r"/memfd:apid-stacks .*", 1),
 }
+OF_THREADS = {"the bell of the loop": (r"anon_inode:\[eventfd\]", 1)}
 ENVIRONMENT = {
     *("EVENTLET_NO_GREENDNS", "LANG", "PATH", "PYTHONFAULTHANDLER", "PYTHONPATH", "STATE_DIRECTORY", "KEPT"),
     *("LC_CTYPE", "OLDPWD", "PWD", "SHLVL", "_"),  # of Python and of a shell
@@ -62,7 +63,8 @@ def privileged(daemon):
     return make
 
 
-def test_s7_everything_that_a_worker_has(privileged):
+@pytest.mark.both_engines
+def test_s7_everything_that_a_worker_has(privileged, engine):
     one = privileged(environment={**OF_THE_MANAGER, "KEPT": "1"}).start()
     has = get(one.address).json()
     uid, gid = map(str, unprivileged.ids())
@@ -71,7 +73,8 @@ def test_s7_everything_that_a_worker_has(privileged):
     assert "KEPT" in has["environ"]
     assert set(has["environ"]) <= ENVIRONMENT
     left = list(has["descriptors"].values())
-    for what, (pattern, count) in DESCRIPTORS.items():
+    needs = {**DESCRIPTORS, **(OF_THREADS if engine == "threads" else {})}
+    for what, (pattern, count) in needs.items():
         for _ in range(count):
             found = next((name for name in left if re.fullmatch(pattern, name)), None)
             assert found is not None, f"{what}: not in {left}"

@@ -8,6 +8,8 @@ import re
 import signal
 import socket
 
+import pytest
+
 from tests.support.client import get
 from tests.support.processes import wait_until
 
@@ -30,6 +32,7 @@ def described() -> set[str]:
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])}
 
 
+@pytest.mark.both_engines
 def test_every_field_is_described_and_every_description_is_of_a_field(daemon):
     one = daemon(paste=PASTE).start()
     one.apidctl("reload")
@@ -63,6 +66,7 @@ def test_a_worker_answers_for_the_whole_daemon_as_the_parent_does(daemon):
     assert {k: v for k, v in told.items() if k not in moving} == {k: v for k, v in asked.items() if k not in moving}
 
 
+@pytest.mark.both_engines
 def test_a_daemon_without_workers_answers_for_itself(daemon):
     one = daemon(paste=PASTE, workers=0, control_socket=None)
     one.launch().wait_for_log("serving inline")

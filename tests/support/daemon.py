@@ -116,8 +116,6 @@ class Daemon:
     def write_config(self) -> None:
         """Write apid.conf anew from `options` and `sections`; a test changes these and reloads."""
         kept = {name: value for name, value in self.options.items() if value is not None}
-        if "ENGINE" in os.environ:
-            kept.setdefault("engine", os.environ["ENGINE"])
         self.config.write_text(config_text(kept, self.sections), encoding="utf-8")
 
     # -- its life

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import socket
-    from contextlib import AbstractContextManager
     from types import FrameType
 
     from apid.server.timer_wheel import TimerWheel
@@ -131,12 +130,14 @@ class Loop(Protocol):
     Attributes:
         wheel: the deadlines of connections.
         abandoned: this process was forked by the application, and the loop is its parent's.
+        late: seconds by which timers come late while requests compute beside the loop; 0 where the loop stands still then.
         call_soon: calls a function in the next turn, before it waits; in the loop's own thread only.
         gauge: called before each wait.
     """
 
     wheel: TimerWheel
     abandoned: bool
+    late: float
     call_soon: Callable[[Callable[[], object]], None]
     gauge: Callable[[], None]
 
@@ -292,8 +293,8 @@ class Engine(Protocol):
     def wait_readable(self, fd: int) -> bool:
         """Wait until a descriptor can be read from; False: it was closed by this process."""
 
-    def limit(self, seconds: float) -> AbstractContextManager[object]:
-        """Make a context manager that is left when the time is over, where its code can be ended from outside."""
+    def call_within(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function that raises nothing; return after some seconds even if it still waits."""
 
     def observe(self) -> Callable[[], FrameType | None]:
         """Make a function that returns, in another native thread, the frame that the caller of this one has got to."""

@@ -31,10 +31,10 @@ def number_of_workers(world: World, dice: random.Random) -> None:
     world.change(how=dice.choice(WAYS))
 
 
-@action(6)
-def engine(world: World, dice: random.Random) -> None:
-    """The option `engine` changes, or stays."""
-    world.write(engine=dice.choice(("eventlet", "threads")))
+@action(5)
+def other_engine(world: World, dice: random.Random) -> None:
+    """Requests run in native threads instead of green ones, or the other way round."""
+    world.write(engine="eventlet" if world.written.engine == "threads" else "threads")
     world.change(how=dice.choice(WAYS))
 
 

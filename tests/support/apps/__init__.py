@@ -5,6 +5,19 @@ Each module has `factory(global_conf, **local_conf)`; `pipeline(name, option=val
 
 from __future__ import annotations
 
+import importlib
+import sys
+from types import ModuleType
+
+
+def original(name: str) -> ModuleType:
+    """Return a module of the standard library as it is before eventlet replaces it; without eventlet, the module itself."""
+    if "eventlet" in sys.modules:
+        from eventlet import patcher
+
+        return patcher.original(name)
+    return importlib.import_module(name)
+
 
 def pipeline(name: str, **options: object) -> str:
     """Return the paste ini that serves the application `tests.support.apps.NAME` as app:main."""

@@ -1,7 +1,8 @@
 """Does what is registered for the end of the process, with one habit each (option `habits`), and notes in `file` what it did.
 
 spans: OpenTelemetry's batch processor, one span a request, written by its exporter · finish: an executor with a job that takes a
-moment · temporary: a directory that is removed · child: a daemon of multiprocessing · logs: a line of its own at the end.
+moment · slow: takes seconds at the end · temporary: a directory that is removed · child: a daemon of multiprocessing · logs: a
+line of its own at the end.
 What never ends: green, native, gil (functions of atexit), thread (no daemon), job (of an executor). Option `fail_at`: the load of
 this number, counted in `file`, fails after a while.
 """
@@ -18,6 +19,8 @@ import re
 import tempfile
 import threading
 import time
+
+from tests.support.apps import original
 
 LOG = logging.getLogger(__name__)
 
@@ -52,6 +55,10 @@ def finish(file):
     return job
 
 
+def slow(file):
+    atexit.register(lambda: (time.sleep(3), write(file, "slowly")))
+
+
 def temporary(file):
     return tempfile.TemporaryDirectory(dir=pathlib.Path(file).parent, prefix="temporary")
 
@@ -71,9 +78,7 @@ def hang_in_the_hub():
 
 
 def hang_natively():
-    from eventlet import patcher
-
-    patcher.original("time").sleep(300)
+    original("time").sleep(300)
 
 
 def hang_with_the_gil():
@@ -100,7 +105,7 @@ def job(file):
     concurrent.futures.ThreadPoolExecutor(1).submit(hang_in_the_hub)
 
 
-HABITS = {one.__name__: one for one in (spans, finish, temporary, child, logs, green, native, gil, thread, job)}
+HABITS = {one.__name__: one for one in (spans, finish, slow, temporary, child, logs, green, native, gil, thread, job)}
 
 
 def factory(global_conf, file, habits="", fail_at="0", **local_conf):

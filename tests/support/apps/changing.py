@@ -1,7 +1,7 @@
 """Changes what the whole process shares: while it loads (option `changes`, names separated by blanks) or on request (/NAME).
 
-/ answers with the pid. /slow takes two seconds, /offload works in a native thread, /hang blocks the worker, /echo takes the
-socket over. /close?WHAT closes descriptors that are not the application's.
+/ answers with the pid. /slow takes two seconds, /offload works in a native thread, /hang blocks its native thread, /echo takes
+the socket over. /close?WHAT closes descriptors that are not the application's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ import tempfile
 import threading
 import time
 import warnings
+
+from tests.support.apps import original
+
+pause, block = time.sleep, original("time").sleep  # before they are replaced here
 
 
 def _raise(*_):
@@ -190,19 +194,17 @@ def factory(global_conf, changes="", **local_conf):
             CHANGES[name]()
 
     def app(environ, start_response):
-        import eventlet
-        from eventlet import patcher
-
         path = environ["PATH_INFO"].strip("/")
         said = {"pid": os.getpid()}
         if path == "slow":
-            eventlet.sleep(2)
+            pause(2)
         elif path == "offload":
-            said["offload"] = environ["apid.offload"](lambda: patcher.original("time").sleep(0.05) or "done")
+            call = environ.get("apid.offload", lambda function: function())
+            said["offload"] = call(lambda: block(0.05) or "done")
         elif path == "hang":
-            patcher.original("time").sleep(60)
+            block(60)
         elif path == "echo":
-            sock = environ["eventlet.input"].get_socket()
+            sock = environ["eventlet.input"].get_socket() if "eventlet.input" in environ else environ["werkzeug.socket"]
             sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
             sock.sendall(sock.recv(100))
             return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -16,9 +17,8 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
-
-import eventlet
 
 CONTEXT = multiprocessing.get_context("fork")
 SPAWN = multiprocessing.get_context("spawn")
@@ -33,6 +33,7 @@ def look():
     return {
         "pid": os.getpid(),
         "sockets": [target for target in targets if target.startswith("socket:")],
+        "events": [target for target in targets if target.startswith("anon_inode:[event")],
         "term": signal.getsignal(signal.SIGTERM),
         "mask": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
     }
@@ -43,14 +44,29 @@ def note(file, seen=None, more=""):
         output.write(json.dumps({**(seen or look()), "more": more}) + "\n")
 
 
-def work(file):
-    """What a child does: uses the hub, the pool of native threads, and ends."""
-    from apid.server.engines.eventlet.offload import offload
+def in_thread(function, *args):
+    """Call it in a thread, under eventlet a green one, and return what it returns."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function(*args)))
+    thread.start()
+    thread.join()
+    return found[0]
 
+
+def natively(function):
+    """The same in a native thread, under eventlet one of its pool."""
+    if "eventlet" in sys.modules:
+        from apid.server.engines.eventlet.offload import offload
+
+        return offload(function)
+    return in_thread(function)
+
+
+def work(file):
+    """What a child does: sleeps, uses threads, and ends."""
     seen = look()
-    eventlet.sleep(0.05)
-    green = eventlet.spawn(lambda: "green")
-    note(file, seen, f"{green.wait()} {offload(lambda: 'native')}")
+    time.sleep(0.05)
+    note(file, seen, f"{in_thread(lambda: 'thread')} {natively(lambda: 'native')}")
 
 
 def stay(file):
@@ -121,8 +137,7 @@ def terminal(file):
 
 
 def native(file):
-    """Fork in a native thread of the pool."""
-    from apid.server.engines.eventlet.offload import offload
+    """Fork in a native thread."""
 
     def forks():
         pid = os.fork()
@@ -131,7 +146,7 @@ def native(file):
             return 0
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    return offload(forks)
+    return natively(forks)
 
 
 def twice(file):
@@ -143,21 +158,16 @@ def twice(file):
     return _end(pid)
 
 
-def green(file, then=int):
-    """Fork in a green thread of the application's, which returns."""
-    return eventlet.spawn(_fork, file, then).wait()
-
-
-def green_exit(file):
-    """Fork in one that exits."""
-    return green(file, lambda: sys.exit(6))
+def thread(file):
+    """Fork in a thread of the application's, under eventlet a green one, which returns."""
+    return in_thread(_fork, file, int)
 
 
 CODE = "import sys, os; print(sorted(os.listdir('/proc/self/fd')))"
 
 
 def executor(file):
-    """What eventlet can do in the place of multiprocessing's Pool."""
+    """Under eventlet, what there is instead of multiprocessing's Pool."""
     with concurrent.futures.ProcessPoolExecutor(2) as pool:
         return sum(pool.map(abs, (-1, -2, -3)))
 
@@ -188,8 +198,7 @@ HOWS = {
             terminal,
             native,
             twice,
-            green,
-            green_exit,
+            thread,
             executor,
             command,
             prepared,
@@ -215,9 +224,14 @@ def factory(global_conf, file, loads="", **local_conf):
         said = {"pid": os.getpid()}
         try:
             if how == "slow":
-                eventlet.sleep(2)
+                time.sleep(2)
             elif how == "asyncio":
-                said["ended"] = environ["apid.offload"](asyncio.run, coroutine())
+                run = (
+                    functools.partial(environ["apid.offload"], asyncio.run)
+                    if "apid.offload" in environ
+                    else asyncio.run
+                )
+                said["ended"] = run(coroutine())
             elif how.startswith("stream-"):
                 start_response("200 OK", [("Content-Type", "text/plain")])
                 return streams(file, how.removeprefix("stream-"), environ)

@@ -1,5 +1,6 @@
-"""Blocks the whole worker on request: /loop (tight loop), /sleep (unpatched), /gil (a C call that keeps the GIL), /lock (a real
-lock taken twice). Any other path answers at once. `?after=` is a time in seconds to wait before, green.
+"""Blocks its native thread on request, under eventlet the whole worker: /loop (tight loop), /sleep (unpatched), /gil (a C call
+that keeps the GIL), /lock (a real lock taken twice). Any other path answers at once. `?after=` is a time in seconds to wait
+before, cooperatively.
 
 Before it blocks, it makes the file `began`.
 """
@@ -12,13 +13,9 @@ import re
 import time
 from urllib.parse import parse_qs
 
+from tests.support.apps import original
+
 HOWS = ("loop", "sleep", "gil", "lock")
-
-
-def _original(module):
-    from eventlet import patcher
-
-    return patcher.original(module)
 
 
 def _hang(how):
@@ -26,11 +23,11 @@ def _hang(how):
         while True:
             pass
     elif how == "sleep":
-        _original("time").sleep(3600)
+        original("time").sleep(3600)
     elif how == "gil":
         re.fullmatch("(a*)*b", "a" * 64)  # 2**64 steps in C; a sleep(3) would be ended by the first signal
     elif how == "lock":
-        lock = _original("_thread").allocate_lock()
+        lock = original("_thread").allocate_lock()
         lock.acquire()
         lock.acquire()
 

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import time
 
+from tests.support.apps import original
+
 
 def _masks(status):
     return " ".join(line for line in status.splitlines() if line.startswith(("SigBlk", "SigIgn")))
@@ -20,14 +22,12 @@ def _own(thread):
 
 
 def factory(global_conf, file, wait=None, **local_conf):
-    from eventlet import patcher
-
     child = subprocess.Popen(["sleep", "300"])
     child.terminate()
     status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
     masks = []
     _own(masks)
-    thread = patcher.original("threading").Thread(target=_own, args=(masks,))
+    thread = original("threading").Thread(target=_own, args=(masks,))
     thread.start()
     thread.join()
     blocked = sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))

@@ -146,9 +146,10 @@ class Engine:
             return False
         return True
 
-    def limit(self, seconds: float) -> Any:
-        """Make a context manager that is left when the time is over, where code in it waits."""
-        return eventlet.Timeout(seconds, False)
+    def call_within(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function; end it when the time is over, where it waits."""
+        with eventlet.Timeout(seconds, False):
+            function()
 
     def observe(self) -> Callable[[], types.FrameType | None]:
         """Make a function that returns, in another native thread, the frame that the caller of this one has got to."""

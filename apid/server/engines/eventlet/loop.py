@@ -78,6 +78,7 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         self.running = False
         self.stopping = False
         self.abandoned = False
+        self.late = 0.0
         self.soon: collections.deque[Callable[[], object]] = collections.deque()
         self.call_soon: Callable[[Callable[[], object]], None] = self.soon.append
         self.wheel = TimerWheel(GRAIN, self.clock())

@@ -80,12 +80,13 @@ class Engine:
     def main(self, live: Callable[[], int], look: Callable[[], object], every: float) -> int:
         """Turn the loop, and call `live` in a thread of its own: this one runs the application's signal handlers, and looks."""
         found: list[int | BaseException] = []
-
         over = native.allocate_lock()
         over.acquire()
 
         def call() -> None:
             try:
+                signals.unblock_all()  # in the threads of requests, too, or programs that they start could not be ended
+                self.executor.start()  # no handler of the application runs in this thread and could interrupt it
                 found.append(live())
             except BaseException as error:  # noqa: BLE001 -- raised again in the main thread
                 found.append(error)
@@ -93,18 +94,13 @@ class Engine:
                 over.release()
 
         native.start("apid-life", call)
-        started = False
         while not found:
             try:
-                signals.unblock_all()  # in the threads of requests, too, or programs that they start could not be ended
-                if not started:
-                    started = True
-                    self.executor.start()
+                signals.unblock_all()
                 if not over.acquire(timeout=every):
                     look()
             except BaseException:
                 LOG.exception("the main thread was interrupted by an exception, perhaps of a signal handler")
-        self.executor.stop()
         if isinstance(found[0], BaseException):
             raise found[0]
         return found[0]
@@ -163,10 +159,23 @@ class Engine:
         poll.register(fd, select.POLLIN)
         return not any(found & select.POLLNVAL for _, found in poll.poll())
 
-    def limit(self, seconds: float) -> contextlib.AbstractContextManager[object]:
-        """Nothing can be thrown into a native thread."""
-        del seconds
-        return contextlib.nullcontext()
+    def call_within(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function in a thread of its own, which goes on when the time is over."""
+        over = native.allocate_lock()
+        over.acquire()
+
+        def call() -> None:
+            try:
+                function()
+            finally:
+                over.release()
+
+        try:
+            native.start("apid-exit", call)
+        except RuntimeError:  # no thread can be started: what watches the end of the process has to do
+            function()
+        else:
+            over.acquire(timeout=seconds)
 
     def observe(self) -> Callable[[], FrameType | None]:
         """Make a function that returns, in another native thread, the frame that the caller of this one has got to."""

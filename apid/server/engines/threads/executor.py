@@ -98,7 +98,8 @@ class Executor:
         self.on_room: Callable[[], None] = _nothing
         self.threads: dict[int, Thread] = {}
         self.gil_wait = 0.0
-        self._done_at = _monotonic()
+        self._progress_at = _monotonic()
+        self._with_client: set[Waiting] = set()
         self._waiting: collections.deque[Task] = collections.deque()
         self._running: set[Task] = set()
         self._idle: list[Thread] = []
@@ -109,8 +110,8 @@ class Executor:
         self._alarm: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = False
         self._logged = 0.0
-        self._stopping = False
         loop.alive_at = self._alive_at
+        loop.occupied = lambda: self.busy > 0
         loop.report = self._report
 
     def __repr__(self) -> str:
@@ -140,8 +141,14 @@ class Executor:
         return False
 
     def _alive_at(self, now: float) -> float:
-        """A loop whose slots are all taken is as alive as the last of them was."""
-        return self._done_at if self.busy >= self.size else now
+        """Return when this worker has been alive last.
+
+        A loop whose slots are all taken is as alive as the last of them was: when a request ended, or octets came from or went to
+        a client. A request that waits for its client is no hang, nor is one that has taken its socket over.
+        """
+        if self.busy < self.size or self._with_client or any(task.stream.taken for task in self._running):
+            return now
+        return self._progress_at
 
     def _report(self, row: scoreboard.Row) -> None:
         row.cells[scoreboard.THREADS] = len(self.threads)
@@ -156,16 +163,11 @@ class Executor:
         native.start("apid-1", functools.partial(self._follow, thread))
         self._give(thread, _LEAD)
 
-    def stop(self) -> None:
-        """Turn it no more."""
-        self._stopping = True
-        self._loop.call_soon_threadsafe(_nothing)
-
     def _lead(self, me: Thread) -> None:
         self._leader = me
         me.leads = True
         loop = self._loop
-        while me.leads and not self._stopping:
+        while me.leads:
             try:
                 loop.turn(me)
             except BaseException as error:  # noqa: BLE001 -- whatever it is, other requests continue
@@ -198,7 +200,7 @@ class Executor:
     def _monitor(self) -> None:
         """Take the lead away from a thread whose request takes long."""
         quiet = 0
-        while not self._stopping:
+        while True:
             before = _monotonic()
             native.sleep(PATIENCE)
             now = _monotonic()
@@ -246,7 +248,7 @@ class Executor:
             return
         self.busy += 1
         if self.busy == self.size:
-            self._done_at = _monotonic()
+            self._progress_at = _monotonic()
             self.on_full()
         self._start(task)
 
@@ -294,7 +296,7 @@ class Executor:
         """In the loop."""
         self._running.discard(task)
         if self.busy >= self.size:
-            self._done_at = _monotonic()
+            self._progress_at = _monotonic()
         if elsewhere:
             task.stream.readable = True  # what its thread knew of that is not certain here
         try:
@@ -347,13 +349,18 @@ class Executor:
     def wait(self, stream: Waiting, *, writing: bool) -> None:
         """Wait in the kernel."""
         self._give_lead_away()
+        self._with_client.add(stream)
         poll = native.poll()
         poll.register(stream.sock.fileno(), select.POLLOUT if writing else select.POLLIN | select.POLLRDHUP)
         left = None if stream.until == NEVER else max(0.0, stream.until - _monotonic()) * 1000
-        if not poll.poll(left):
-            stream.expired = True
-        elif not writing:
-            stream.readable = True
+        try:
+            if not poll.poll(left):
+                stream.expired = True
+            elif not writing:
+                stream.readable = True
+        finally:
+            self._progress_at = _monotonic()
+            self._with_client.discard(stream)
 
     def detach(self, sock: Any, wire: Any, received: bytes) -> Any:
         """Make a blocking socket."""
@@ -361,6 +368,7 @@ class Executor:
 
     def pause(self) -> None:
         """A thread of its own holds nobody up; one that leads gives the lead away."""
+        self._progress_at = _monotonic()
         self._give_lead_away()
 
 

@@ -70,15 +70,18 @@ class Loop:
     Attributes:
         row: the worker's row of the scoreboard, where it beats; None outside a worker.
         alive_at: says when it has been alive last, given the time: a loop whose requests all hang beats, and is of no use.
+        occupied: whether requests run beside it.
         report: writes numbers into the row, twice a second.
-        wheel, abandoned, call_soon, gauge: as base.Loop has them.
+        wheel, abandoned, late, call_soon, gauge: as base.Loop has them.
     """
 
     def __init__(self, row: scoreboard.Row | None = None) -> None:
         self.row = row
         self.abandoned = False
+        self.late = 0.0
         self.gauge: Callable[[], None] = _nothing
         self.alive_at: Callable[[float], float] = _now
+        self.occupied: Callable[[], bool] = bool
         self.report: Callable[[scoreboard.Row], None] = _nothing
         self.wheel = TimerWheel(GRAIN, time.monotonic())
         self._epoll = select.epoll()
@@ -95,6 +98,7 @@ class Loop:
         self._listeners = select.poll()
         self._listening = 0
         self._beat_due = 0.0
+        self._tick_due = time.monotonic()
         self.tick()
 
     def descriptors(self) -> dict[str, int]:
@@ -149,6 +153,9 @@ class Loop:
     def tick(self) -> None:
         """Beat, and look at the deadlines and the listening sockets."""
         now = time.monotonic()
+        waited = now - self._tick_due if self.occupied() else 0.0
+        self.late = max(waited, self.late / 2)  # the wait of one tick is a sample
+        self._tick_due = now + self.wheel.grain
         if self.row is not None and now >= self._beat_due:
             cells = self.row.cells
             cells[scoreboard.HUB_LAG_NS] = int((now - self._beat_due) * 1e9) if self._beat_due else 0

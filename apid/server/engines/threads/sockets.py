@@ -10,6 +10,8 @@ from typing import Any
 from apid.posix import native
 from apid.server.engines.taken import Received, TakenTls
 
+_Socket = socket.socket  # before the application can replace it
+
 
 def taken(sock: Any, tls: Any, received: bytes) -> Any:
     """Make it.
@@ -19,7 +21,7 @@ def taken(sock: Any, tls: Any, received: bytes) -> Any:
         tls: OpenSSL's object, or None.
         received: octets that have been received already.
     """
-    own = socket.socket(fileno=socket.dup(sock.fileno()))
+    own = _Socket(fileno=socket.dup(sock.fileno()))
     own.settimeout(None)
     if tls is not None:
         own.setblocking(False)
