@@ -8,7 +8,6 @@ Prints one line a figure; ratios are of one run on one machine.
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import sys
 import threading
@@ -16,7 +15,9 @@ import time
 
 from apid.conf.settings import Http
 from tests.support.apps import framing
+from tests.support.conditions import many_descriptors
 from tests.support.engine import Engines, serving, wait_for
+from tests.support.processes import become_subreaper
 
 BLOCK = b"x" * 65536
 
@@ -34,15 +35,10 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _more_descriptors() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def idle(count: int) -> None:
     """P3: connections that have asked once and are silent."""
-    _more_descriptors()
-    with serving(framing.app, Http(keepalive_timeout=600, header_timeout=600), prepare=_more_descriptors) as engine:
+    many_descriptors()
+    with serving(framing.app, Http(keepalive_timeout=600, header_timeout=600), prepare=many_descriptors) as engine:
         pid = engine.pids[0]
         _ask(engine, [socket.create_connection(engine.address) for _ in range(10)])
         before = memory(pid)
@@ -155,5 +151,6 @@ def transfer(total: int) -> None:
 
 
 if __name__ == "__main__":
+    become_subreaper()
     idle(int(sys.argv[1]) if len(sys.argv) > 1 else 10000)
     transfer((int(sys.argv[2]) if len(sys.argv) > 2 else 1024) << 20)
