@@ -83,7 +83,7 @@ def test_an_answer_is_counted_as_what_it_is(engine, octets, ends, statuses, made
     expected = classes, refusals, refused + len(made)
     wait_for(lambda: counted(engine) == expected, lambda: f"{counted(engine)}, not {expected}")
     final = [str(status) for status in statuses if status >= 200]
-    wait_for(lambda: engine.access_log.read_text().splitlines() == lines + final, engine.access_log.read_text)
+    wait_for(lambda: engine.flushed(engine.access_log).splitlines() == lines + final, engine.access_log.read_text)
 
 
 def test_a_client_that_gets_nothing_is_counted_as_nothing(engine):
@@ -93,7 +93,7 @@ def test_a_client_that_gets_nothing_is_counted_as_nothing(engine):
         one.send(request_bytes("POST", "/echo", headers={"Content-Length": "9"}) + b"abc")
         wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 1)
         one.reset()
-    wait_for(lambda: engine.access_log.read_text().splitlines() == [*lines, "0"], engine.access_log.read_text)
+    wait_for(lambda: engine.flushed(engine.access_log).splitlines() == [*lines, "0"], engine.access_log.read_text)
     assert counted(engine) == before
 
 

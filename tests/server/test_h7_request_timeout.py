@@ -39,3 +39,21 @@ def test_a_request_that_takes_too_long_is_ended_and_no_other(serving, engine_nam
         wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == (not ended))
         assert engine.total(scoreboard.STUCK) == (not ended)
         assert engine.total(scoreboard.TIMEOUTS) == 1
+
+
+@pytest.mark.only("threads", "nothing can be thrown into a native thread: it ends by itself, after its answer")
+def test_a_request_that_returns_after_its_answer_gives_its_slot_back_and_is_counted_once(serving):
+    with serving(framing.app, Http(request_timeout=0.3, pool_size=1)) as engine:
+        with Connection(engine.address) as slow, Connection(engine.address) as next_one:
+            slow.send(request_bytes(path="/sleep?1.2"))
+            wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 1)
+            next_one.send(request_bytes())
+            assert slow.answer().status == 503
+            assert slow.rest() == b""
+            wait_for(lambda: engine.total(scoreboard.STUCK) == 1)
+            assert not next_one.ended()
+            assert engine.total(scoreboard.REQUESTS) == 1
+            assert next_one.answer().body == b"body"
+        wait_for(lambda: engine.total(scoreboard.STUCK) == engine.total(scoreboard.IN_FLIGHT) == 0)
+        assert (engine.total(scoreboard.REQUESTS), engine.total(scoreboard.STATUS_5XX)) == (2, 1)
+        assert engine.total(scoreboard.CONNECTIONS) == 0

@@ -84,6 +84,12 @@ class Engines:
         with open(self.log) as log:
             return log.read()
 
+    def flushed(self, log: pathlib.Path) -> str:
+        """Tell the workers to write their access log out and read it; they do so soon: look again."""
+        for which in range(len(self.pids)):
+            self.kill(signal.SIGUSR1, which)
+        return log.read_text()
+
     def total(self, cell: int) -> int:
         """The sum of a counter over the workers."""
         return sum(row.cells[cell] for row in self.rows)
