@@ -97,23 +97,9 @@ def _exchange(client: socket.socket, total: int, head: bytes | None) -> float:
     return total / (time.perf_counter() - began)
 
 
-def sink(env, start):
-    """Read all and forget."""
-    read = env["wsgi.input"].read
-    while read(65536):
-        pass
-    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
-    return [b"done"]
-
-
-def app(env, start):
-    """/up or /big."""
-    return sink(env, start) if env["REQUEST_METHOD"] == "PUT" else framing.big(env, start)
-
-
 def transfer(total: int) -> None:
     """P5."""
-    with serving(app) as engine:
+    with serving(framing.app) as engine:
         pid = engine.pids[0]
         for upload in (True, False):
             ratios, frugal = [], []
@@ -133,7 +119,7 @@ def transfer(total: int) -> None:
                 with socket.create_connection(engine.address) as client:
                     if upload:
                         rate = _exchange(
-                            client, total, b"PUT /up HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % total
+                            client, total, b"PUT /sink HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % total
                         )
                     else:
                         client.sendall(b"GET /big?%d HTTP/1.1\r\nHost: x\r\n\r\n" % (total // len(BLOCK)))

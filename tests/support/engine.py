@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import pickle
@@ -63,8 +64,8 @@ class Engines:
         try:
             for which in range(workers):
                 self.fork(which)
-            for row in self.rows:
-                wait_for(lambda row=row: row.cells[scoreboard.STATE] == scoreboard.State.READY, self.logged)
+            for which in range(workers):
+                wait_for(functools.partial(self._is_ready, which), self.logged)
         except BaseException:
             self.close()
             raise
@@ -74,6 +75,13 @@ class Engines:
         self.rows[which].clear()
         order = dataclasses.replace(self._order, row=which, log=self.log)
         self.pids[which] = self._forge.fork(order, self.board, self.sock)
+
+    def _is_ready(self, which: int) -> bool:
+        pid, status = os.waitpid(self.pids[which], os.WNOHANG)
+        if pid:
+            self.pids[which] = 0
+            raise AssertionError(f"worker {which} has ended with {status} before it was ready:\n{self.logged()}")
+        return bool(self.rows[which].cells[scoreboard.STATE] == scoreboard.State.READY)
 
     def connect(self, **options: Any) -> Connection:
         """Open a connection that is closed with the engine at the latest."""

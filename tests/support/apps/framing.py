@@ -56,6 +56,13 @@ def catches(env, start):
     return [data]
 
 
+def sink(env, start):
+    while env["wsgi.input"].read(65536):
+        pass
+    start("200 OK", TEXT)
+    return [b"done"]
+
+
 def empties(env, start):
     env.clear()
     start("200 OK", TEXT)
@@ -290,6 +297,7 @@ PATHS = {
     "/echo": echo,
     "/lines": lines,
     "/digest": digest,
+    "/sink": sink,
     "/big": big,
     "/big-list": big_list,
     "/big-file": big_file,
