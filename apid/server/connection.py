@@ -77,14 +77,7 @@ class Connection:
     )  # fmt: skip
 
     def __init__(self, context: Context, sock: Any, wire: Any, peer: object) -> None:
-        """Make one.
-
-        Args:
-            context: of the listener.
-            sock: its socket, non-blocking.
-            wire: what reads and writes; both are as `context.open` makes them.
-            peer: its address, as accept(2) gives it.
-        """
+        """Make one of a socket and its wire, as `context.open` gives them, and its peer's address, as accept(2) gives it."""
         self.context = context
         self.accounts = context.accounts
         self.loop = context.engine.loop
