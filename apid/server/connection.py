@@ -12,7 +12,6 @@ close(2) with unread octets would send a reset, which may destroy the answer on 
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import select
 import socket
@@ -22,7 +21,7 @@ from typing import Any
 
 from apid import scoreboard
 from apid.hosts import one_spelling
-from apid.server import preliminaries, tls_wire, unfinished
+from apid.server import preliminaries, unfinished
 from apid.server.context import Context
 from apid.server.engines.base import Outcome
 from apid.server.phase import Phase
@@ -77,17 +76,12 @@ class Connection:
         "reader", "served", "stream", "tick",
     )  # fmt: skip
 
-    def __init__(self, context: Context, fd: int, peer: object) -> None:
-        """Make one of an accepted descriptor and its peer's address, as accept(2) gives it."""
+    def __init__(self, context: Context, sock: Any, wire: Any, peer: object) -> None:
+        """Make one of a socket and its wire, as `context.open` gives them, and its peer's address, as accept(2) gives it."""
         self.context = context
         self.accounts = context.accounts
         self.loop = context.engine.loop
         self.address = (one_spelling(peer[0]), str(peer[1])) if isinstance(peer, tuple) else ("", "")
-        # The C type alone: the class around it costs a dict a connection, and the properties that a patched one needs.
-        kind = _socket.socket if context.tls is None else tls_wire.Socket
-        sock = kind(context.family, socket.SOCK_STREAM, 0, fd)
-        sock.setblocking(False)
-        wire: Any = sock if context.tls is None else tls_wire.TlsWire(sock, context.tls)  # type: ignore[arg-type]  # as chosen above
         self.stream = Stream(sock, wire, self, context.engine, context.socket_timeout)
         self.reader: RepeatingReader | None = None
         self.handler: RequestHandler | None = None

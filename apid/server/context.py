@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import dataclasses
 import socket
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from apid import forwarded, hosts
 from apid.conf.settings import Http
 from apid.loggers import logger
+from apid.server import tls_wire
 from apid.server.accounts import Accounts
 from apid.server.engines import base
 from apid.server.file_wrapper import FileWrapper
@@ -98,6 +100,17 @@ class Context:
     header_timeout: float
     keepalive_timeout: float
     socket_timeout: float
+
+    def open(self, fd: int) -> tuple[Any, Any]:
+        """Make the socket of an accepted descriptor, and the wire over it: where no TLS is spoken, the socket itself."""
+        # The C type alone: the class around it costs a dict a connection, and the properties that a patched one needs.
+        if self.tls is None:
+            sock = _socket.socket(self.family, socket.SOCK_STREAM, 0, fd)
+            sock.setblocking(False)
+            return sock, sock
+        secure = tls_wire.Socket(self.family, socket.SOCK_STREAM, 0, fd)
+        secure.setblocking(False)
+        return secure, tls_wire.TlsWire(secure, self.tls)
 
     def complete(self, environ: Environ, conn: Origin, local: str, tls: Any) -> None:
         """Add what only the connection knows.

@@ -125,7 +125,7 @@ class Server:
         acceptor = Acceptor(name, sock, self._engine, accounts.row, self._spare)
         accounts.accepting = True
         accounts.count()
-        self._engine.accept(acceptor, lambda fd, peer: Connection(shared, fd, peer), app)
+        self._engine.accept(acceptor, lambda fd, peer: Connection(shared, *shared.open(fd), peer), app)
         self._acceptors.append(acceptor)
 
     def context(self, settings: conf.Tls) -> Any:

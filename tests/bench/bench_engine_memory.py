@@ -8,7 +8,6 @@ Prints one line a figure; ratios are of one run on one machine.
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import sys
 import threading
@@ -16,7 +15,9 @@ import time
 
 from apid.conf.settings import Http
 from tests.support.apps import framing
+from tests.support.conditions import many_descriptors
 from tests.support.engine import Engines, serving, wait_for
+from tests.support.processes import become_subreaper
 
 BLOCK = b"x" * 65536
 
@@ -34,16 +35,11 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _more_descriptors() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def idle(count: int, engine_name: str) -> None:
     """P3: connections that have asked once and are silent."""
-    _more_descriptors()
+    many_descriptors()
     settings = Http(keepalive_timeout=600, header_timeout=600)
-    with serving(framing.app, settings, prepare=_more_descriptors, engine=engine_name) as engine:
+    with serving(framing.app, settings, prepare=many_descriptors, engine=engine_name) as engine:
         pid = engine.pids[0]
         _ask(engine, [socket.create_connection(engine.address) for _ in range(10)])
         before = memory(pid)
@@ -102,23 +98,9 @@ def _exchange(client: socket.socket, total: int, head: bytes | None) -> float:
     return total / (time.perf_counter() - began)
 
 
-def sink(env, start):
-    """Read all and forget."""
-    read = env["wsgi.input"].read
-    while read(65536):
-        pass
-    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
-    return [b"done"]
-
-
-def app(env, start):
-    """/up or /big."""
-    return sink(env, start) if env["REQUEST_METHOD"] == "PUT" else framing.big(env, start)
-
-
 def transfer(total: int, engine_name: str) -> None:
     """P5."""
-    with serving(app, engine=engine_name) as engine:
+    with serving(framing.app, engine=engine_name) as engine:
         pid = engine.pids[0]
         for upload in (True, False):
             ratios, frugal = [], []
@@ -138,7 +120,7 @@ def transfer(total: int, engine_name: str) -> None:
                 with socket.create_connection(engine.address) as client:
                     if upload:
                         rate = _exchange(
-                            client, total, b"PUT /up HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % total
+                            client, total, b"PUT /sink HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % total
                         )
                     else:
                         client.sendall(b"GET /big?%d HTTP/1.1\r\nHost: x\r\n\r\n" % (total // len(BLOCK)))
@@ -156,6 +138,7 @@ def transfer(total: int, engine_name: str) -> None:
 
 
 if __name__ == "__main__":
+    become_subreaper()
     name = sys.argv[3] if len(sys.argv) > 3 else "eventlet"
     idle(int(sys.argv[1]) if len(sys.argv) > 1 else 10000, name)
     transfer((int(sys.argv[2]) if len(sys.argv) > 2 else 1024) << 20, name)

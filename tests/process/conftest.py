@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from tests.support.apps import pipeline
@@ -27,19 +25,6 @@ def pytest_terminal_summary(terminalreporter):
             if name == "figures":
                 terminalreporter.ensure_newline()
                 terminalreporter.write_line(f"FIGURES {line}")
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """Paths of a self-signed certificate for localhost and of its key."""
-    directory = tmp_path_factory.mktemp("tls")
-    cert, key = directory / "cert.pem", directory / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 def pytest_generate_tests(metafunc):

@@ -1,4 +1,4 @@
-"""S1, S7: the corpus to a real daemon, in one piece and octet by octet: none is read as two, none hangs, none gives 500."""
+"""S1, S7: the corpus to a daemon of each engine, whole and octet by octet: none is read as two, none hangs, none gives 500."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from apid.conf.settings import POOL_SIZES
 from tests.support import corpus
 from tests.support.apps import pipeline
 from tests.support.client import AnswerError, Connection, NoAnswer
@@ -63,9 +64,10 @@ def judge_refusal(answer, statuses):
     assert fault["request_id"] == answer.header("X-Openstack-Request-Id")
 
 
+@pytest.mark.parametrize("engine", POOL_SIZES)
 @pytest.mark.parametrize("cut", [in_one_piece, octet_by_octet], ids=lambda cut: cut.__name__)
-def test_every_stream_of_the_corpus(daemon, say, cut):
-    one = daemon(paste=pipeline("mirror"), workers=1, access_log="off").start()
+def test_every_stream_of_the_corpus(daemon, say, cut, engine):
+    one = daemon(paste=pipeline("mirror"), engine=engine, workers=1, access_log="off").start()
     one.allow(r"refused|400|408|413|414|417|431|501|505")
     workers = one.wait_for_workers(1)
     wrong = {}

@@ -13,6 +13,8 @@ from tests.support.client import Connection, get, request_bytes
 from tests.support.processes import wait_until
 
 PASTE = "[app:main]\npaste.app_factory = tests.support.apps.websocket:factory\n"
+pytestmark = pytest.mark.both_engines
+
 HANDSHAKE = {
     "Upgrade": "websocket",
     "Connection": "Upgrade",
@@ -21,10 +23,10 @@ HANDSHAKE = {
 }
 
 
-@pytest.fixture(params=["eventlet", "threads"])
-def serve(request, daemon):
+@pytest.fixture
+def serve(daemon):
     def serve(ping="", **options):
-        return daemon(paste=PASTE + ping, engine=request.param, workers=1, **options).start()
+        return daemon(paste=PASTE + ping, workers=1, **options).start()
 
     return serve
 

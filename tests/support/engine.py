@@ -1,24 +1,24 @@
-"""An engine as a process of its own: forked, with its own hub, serving an application of the test on port 0 or a UNIX socket."""
+"""An engine as a process of its own, serving an application of tests/support/apps on port 0 or a UNIX socket."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import os
 import pathlib
+import pickle
 import signal
 import socket
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from apid import scoreboard
 from apid.conf.settings import Http, Tls
 from tests.support.client import Connection
-
-DRAIN = signal.SIGTERM
-"""To a worker: drain with a successor; SIGHUP: without one."""
+from tests.support.forge import Order, forge
 
 
 class Engines:
@@ -39,14 +39,10 @@ class Engines:
         host: str = "127.0.0.1",
         prepare: Callable[[], None] | None = None,
         deadline: float = 10.0,
-        engine: str = os.environ.get("ENGINE", "eventlet"),
+        engine: str = "eventlet",
     ) -> None:
-        self._engine = engine
-        self._app = app
-        self._settings = settings
-        self._tls = tls
-        self._prepare = prepare
-        self._deadline = deadline
+        self._forge = forge(engine)
+        self._order = Order(0, "", pickle.dumps(app), pickle.dumps(prepare), settings, tls, deadline)
         self._clients = contextlib.ExitStack()
         self.board = scoreboard.Scoreboard.create()
         if unix is not None:
@@ -64,68 +60,28 @@ class Engines:
         fd, self.log = tempfile.mkstemp(prefix="engine-", suffix=".log")
         os.close(fd)
         self.rows = [self.board.row(index) for index in range(workers)]
-        self.pids = [self._fork(row) for row in self.rows]
+        self.pids = [0] * workers
         try:
-            for row in self.rows:
-                wait_for(lambda row=row: row.cells[scoreboard.STATE] == scoreboard.State.READY, self.logged)
+            for which in range(workers):
+                self.fork(which)
+            for which in range(workers):
+                wait_for(functools.partial(self._is_ready, which), self.logged)
         except BaseException:
             self.close()
             raise
 
-    def _fork(self, row: scoreboard.Row) -> int:
-        row.clear()
-        pid = os.fork()
+    def fork(self, which: int = 0) -> None:
+        """Fork a worker, as the first one or after the end of another."""
+        self.rows[which].clear()
+        order = dataclasses.replace(self._order, row=which, log=self.log)
+        self.pids[which] = self._forge.fork(order, self.board, self.sock)
+
+    def _is_ready(self, which: int) -> bool:
+        pid, status = os.waitpid(self.pids[which], os.WNOHANG)
         if pid:
-            return pid
-        code = 70
-        try:
-            code = self._work(row)
-        except BaseException:  # noqa: BLE001 -- a child of a test must end here, whatever happened
-            with open(self.log, "a") as log:
-                traceback.print_exc(file=log)
-        finally:
-            os._exit(code)
-
-    def _work(self, row: scoreboard.Row) -> int:
-        import logging
-        import warnings
-
-        warnings.simplefilter("ignore")
-        os.setpgid(0, 0)
-        handler = logging.FileHandler(self.log)
-        logging.getLogger().handlers[:] = [handler]
-        logging.getLogger().setLevel(logging.DEBUG)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, lambda *_: None)
-        bell, wake = socket.socketpair()
-        wake.setblocking(False)
-        signal.set_wakeup_fd(wake.fileno())
-        if self._engine == "eventlet":
-            _shorten_patching()
-        from apid.server import engines
-        from apid.server.server import Server
-
-        engine = engines.prepare(self._engine, self._settings.pool_size, row)
-        if self._prepare is not None:
-            self._prepare()
-        server = Server(engine, self._settings, row, environ={}, multiprocess=True)
-        server.serve("main", self.sock, self._app, self._tls)
-
-        def live() -> int:
-            row.cells[scoreboard.STATE] = scoreboard.State.READY
-            while True:
-                engine.wait_readable(bell.fileno())
-                number = bell.recv(1)[0]
-                if number == signal.SIGUSR1:
-                    server.reopen()
-                    continue
-                cut = server.drain(self._deadline, successor=number == signal.SIGTERM)
-                server.close()
-                for text in cut:
-                    logging.getLogger("cut").warning("cut: %s", text)
-                return 1 if cut else 0
-
-        return engine.main(live, lambda: None, 10.0)
+            self.pids[which] = 0
+            raise AssertionError(f"worker {which} has ended with {status} before it was ready:\n{self.logged()}")
+        return bool(self.rows[which].cells[scoreboard.STATE] == scoreboard.State.READY)
 
     def connect(self, **options: Any) -> Connection:
         """Open a connection that is closed with the engine at the latest."""
@@ -136,12 +92,18 @@ class Engines:
         with open(self.log) as log:
             return log.read()
 
+    def flushed(self, log: pathlib.Path) -> str:
+        """Tell the workers to write their access log out and read it; they do so soon: look again."""
+        for which in range(len(self.pids)):
+            self.kill(signal.SIGUSR1, which)
+        return log.read_text()
+
     def total(self, cell: int) -> int:
         """The sum of a counter over the workers."""
         return sum(row.cells[cell] for row in self.rows)
 
     def kill(self, number: int, which: int = 0) -> None:
-        """Send a worker a signal."""
+        """Send a worker a signal. SIGTERM: drain with a successor; SIGHUP: without one; SIGUSR1: reopen the access log."""
         os.kill(self.pids[which], number)
 
     def wait(self, which: int = 0, timeout: float = 15.0) -> int:
@@ -169,18 +131,6 @@ class Engines:
         pathlib.Path(self.log).unlink()
         if isinstance(self.address, str):
             pathlib.Path(self.address).unlink()
-
-
-def _shorten_patching() -> None:
-    """Make monkey_patch quick, which is called once a worker here.
-
-    It would look for locks in all that can be reached from sys.modules, for a whole test session seconds of work in each worker.
-    A lock that stays native lets every green thread through, which is good enough for the log of a test.
-    """
-    os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # halves the time of its import; no test resolves a name
-    from eventlet import patcher
-
-    patcher._green_existing_locks = lambda _kind: None
 
 
 @contextlib.contextmanager

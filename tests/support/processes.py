@@ -41,6 +41,12 @@ def state(pid: int) -> str:
     return stat.rpartition(")")[2].split()[0]
 
 
+def asleep(pid: int) -> bool:
+    """Whether all threads of a process wait for something."""
+    stats = [path.read_text(encoding="latin-1") for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "S" for stat in stats)
+
+
 def alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     return state(pid) not in {"", "Z", "X"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
+import contextvars
+import ctypes
 import hashlib
 import json
 import os
 import sys
 import tempfile
+import time
 
 TEXT = [("Content-Type", "text/plain")]
+SEEN = contextvars.ContextVar("SEEN", default="nothing")
 LAST = {"closed": 0, "yielded": 0, "error": ""}
 
 
@@ -53,6 +56,13 @@ def catches(env, start):
     return [data]
 
 
+def sink(env, start):
+    while env["wsgi.input"].read(65536):
+        pass
+    start("200 OK", TEXT)
+    return [b"done"]
+
+
 def empties(env, start):
     env.clear()
     start("200 OK", TEXT)
@@ -91,23 +101,6 @@ def big_list(env, start):
     return [b"x" * 65536 * int(env["QUERY_STRING"])]
 
 
-def opened(path, mode="rb"):
-    def app(env, start):
-        start("200 OK", TEXT)
-        return env["wsgi.file_wrapper"](open(path, mode))
-
-    return app
-
-
-def zipped_file(env, start):
-    made = tempfile.TemporaryFile()  # noqa: SIM115 -- the file wrapper closes it
-    with gzip.open(made, "wb") as one:
-        one.write(b"unzipped" * 1000)
-    made.seek(0)
-    start("200 OK", TEXT)
-    return env["wsgi.file_wrapper"](gzip.open(made))
-
-
 class Unclosable:
     """An iterable whose end fails."""
 
@@ -131,10 +124,8 @@ def big_file(env, start):
 
 
 def slowly(env, start):
-    import eventlet
-
     env["wsgi.input"].read(150)
-    eventlet.sleep(1.5)
+    time.sleep(1.5)
     return echo(env, start)
 
 
@@ -214,33 +205,46 @@ def websocket(env, start):
 
 
 def sleep(env, start):
-    import eventlet
-
-    eventlet.sleep(float(env["QUERY_STRING"]))
+    time.sleep(float(env["QUERY_STRING"]))
     start("200 OK", TEXT)
     return [b"slept"]
 
 
 def block(env, start):
-    from eventlet import patcher
-
-    patcher.original("time").sleep(float(env["QUERY_STRING"]))
+    """Nothing else of the process runs: a PyDLL keeps the interpreter's lock."""
+    ctypes.PyDLL(None).usleep(int(float(env["QUERY_STRING"]) * 1e6))
     start("200 OK", TEXT)
     return [b"blocked"]
 
 
 def swallow(env, start):
-    import eventlet
-
     body = Body([])
     try:
-        eventlet.sleep(float(env["QUERY_STRING"]))
+        time.sleep(float(env["QUERY_STRING"]))
     except Exception:  # noqa: BLE001 -- an application that swallows everything is what is tested
         pass
     finally:
         body.close()
     start("200 OK", TEXT)
     return [b"slept"]
+
+
+def begins(env, start):
+    start("200 OK", [])
+    yield b"begun"
+    time.sleep(float(env["QUERY_STRING"]))
+
+
+def context(env, start):
+    said = SEEN.get()
+    SEEN.set("mine")
+    start("200 OK", TEXT)
+    return [said.encode()]
+
+
+def headers_raw(env, start):
+    start("200 OK", TEXT)
+    return [json.dumps(env.get("headers_raw")).encode()]
 
 
 def with_continue_fields(env, start):
@@ -293,6 +297,7 @@ PATHS = {
     "/echo": echo,
     "/lines": lines,
     "/digest": digest,
+    "/sink": sink,
     "/big": big,
     "/big-list": big_list,
     "/big-file": big_file,
@@ -301,10 +306,6 @@ PATHS = {
     "/sips": sips,
     "/endless": endless,
     "/file": file,
-    "/text-file": opened(__file__, "r"),
-    "/proc-file": opened("/proc/self/cmdline"),
-    "/zipped-file": zipped_file,
-    "/empty-file": opened(os.devnull),
     "/unclosable": unclosable,
     "/written": written,
     "/rescued": rescued,
@@ -318,6 +319,9 @@ PATHS = {
     "/sleep": sleep,
     "/block": block,
     "/swallow": swallow,
+    "/begins": begins,
+    "/context": context,
+    "/headers-raw": headers_raw,
     "/continue-fields": with_continue_fields,
     "/last": last,
     "/silent": silent,
@@ -370,6 +374,15 @@ def pid(env, start):
     """Who serves."""
     start("200 OK", TEXT)
     return [str(os.getpid()).encode()]
+
+
+def busy_or_pid(env, start):
+    """Who serves; /busy?SECONDS computes first."""
+    if env["PATH_INFO"] == "/busy":
+        until = time.monotonic() + float(env["QUERY_STRING"])
+        while time.monotonic() < until:
+            pass
+    return pid(env, start)
 
 
 def factory(_global_conf):

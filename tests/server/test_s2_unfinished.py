@@ -10,16 +10,11 @@ from apid import scoreboard
 from apid.conf.settings import Http, Tls
 from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
-from tests.support.engine import serving, wait_for
+from tests.support.conditions import MOST_UNFINISHED as MOST
+from tests.support.conditions import few_unfinished
+from tests.support.engine import wait_for
 
-MOST = 20
 LONG = b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 9000
-
-
-def few():
-    from apid.server import unfinished
-
-    unfinished.MOST = MOST
 
 
 def hello():
@@ -31,10 +26,10 @@ def hello():
     return outgoing.read()
 
 
-def test_the_oldest_handshakes_make_room(certificate):
+def test_the_oldest_handshakes_make_room(serving, certificate):
     cert, key = certificate
     context = ssl.create_default_context(cafile=cert)
-    with serving(framing.app, tls=Tls(str(cert), str(key)), prepare=few) as engine:
+    with serving(framing.app, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
         kept = engine.connect(tls=context)
         assert kept.request().body == b"body"
         silent = [engine.connect() for _ in range(2 * MOST)]
@@ -55,9 +50,9 @@ def test_the_oldest_handshakes_make_room(certificate):
         assert engine.logged().count("the oldest are closed") == 1
 
 
-def test_a_probe_that_says_nothing_takes_no_place_of_a_handshake(certificate):
+def test_a_probe_that_says_nothing_takes_no_place_of_a_handshake(serving, certificate):
     cert, key = certificate
-    with serving(framing.app, tls=Tls(str(cert), str(key)), prepare=few) as engine:
+    with serving(framing.app, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
         half = []
         for _ in range(MOST):
             half.append(engine.connect())
@@ -71,8 +66,8 @@ def test_a_probe_that_says_nothing_takes_no_place_of_a_handshake(certificate):
         assert "the oldest are closed" not in engine.logged()
 
 
-def test_the_oldest_large_heads_make_room_and_small_ones_need_none():
-    with serving(framing.app, prepare=few) as engine:
+def test_the_oldest_large_heads_make_room_and_small_ones_need_none(serving):
+    with serving(framing.app, prepare=few_unfinished) as engine:
         small = [engine.connect() for _ in range(3 * MOST)]
         for one in small:
             one.send(b"GET / HTTP/1.1\r\n")
@@ -98,8 +93,8 @@ def test_the_oldest_large_heads_make_room_and_small_ones_need_none():
         assert engine.logged().count("the oldest are closed") == 1
 
 
-def test_one_that_has_asked_meanwhile_is_not_closed():
-    with serving(framing.app, prepare=few) as engine:
+def test_one_that_has_asked_meanwhile_is_not_closed(serving):
+    with serving(framing.app, prepare=few_unfinished) as engine:
         first = engine.connect()
         first.send(LONG)
         wait_for(lambda: engine.total(scoreboard.BYTES_IN) >= len(LONG))
@@ -112,12 +107,12 @@ def test_one_that_has_asked_meanwhile_is_not_closed():
         assert engine.total(scoreboard.REFUSED) == 0
 
 
-def test_half_proxy_headers_cost_no_more_than_silence(certificate):
+def test_half_proxy_headers_cost_no_more_than_silence(serving, certificate):
     """They stay in the kernel until they are whole, and the handshake behind them is not begun."""
     cert, key = certificate
     settings = Http(proxy_protocol=True, trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
     context = ssl.create_default_context(cafile=cert)
-    with serving(framing.app, settings, tls=Tls(str(cert), str(key)), prepare=few) as engine:
+    with serving(framing.app, settings, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
         half = [engine.connect() for _ in range(3 * MOST)]
         for one in half:
             one.send(b"PROXY TCP4 192.0.2.1 ")

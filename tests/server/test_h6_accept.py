@@ -1,25 +1,15 @@
 """H6: when descriptors run out, accept pauses, says so once, and recovers."""
 
-import itertools
-import resource
-
 from apid import scoreboard
 from apid.conf.settings import Http
+from tests.support import conditions
 from tests.support.apps import framing
 from tests.support.client import Connection
-from tests.support.engine import serving, wait_for
-from tests.support.processes import descriptors
+from tests.support.engine import wait_for
 
 
-def few_descriptors():
-    """So low a limit that 30 are free, however many the process of the tests has left open."""
-    taken = descriptors()
-    limit = next(itertools.islice((fd for fd in itertools.count() if fd not in taken), 30, None))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-
-
-def test_a_full_descriptor_table_is_a_pause_not_the_end():
-    with serving(framing.app, Http(header_timeout=60), prepare=few_descriptors) as engine:
+def test_a_full_descriptor_table_is_a_pause_not_the_end(serving):
+    with serving(framing.app, Http(header_timeout=60), prepare=conditions.few_descriptors) as engine:
         silent = [engine.connect() for _ in range(60)]
         wait_for(lambda: engine.total(scoreboard.ACCEPT_PAUSES) >= 3, engine.logged)
         assert engine.logged().count("pauses") == 1
@@ -33,8 +23,8 @@ def test_a_full_descriptor_table_is_a_pause_not_the_end():
             assert after.request().body == b"body"
 
 
-def test_the_longest_idle_connection_makes_room():
-    with serving(framing.app, prepare=few_descriptors) as engine:
+def test_the_longest_idle_connection_makes_room(serving):
+    with serving(framing.app, prepare=conditions.few_descriptors) as engine:
         many = []
         for _ in range(60):
             many.append(engine.connect())

@@ -13,7 +13,7 @@ from apid.conf.settings import Http
 from apid.wsgi.middleware import ipfilter
 from tests.support.apps import framing
 from tests.support.client import Connection
-from tests.support.engine import serving, wait_for
+from tests.support.engine import wait_for
 from tests.support.haproxy import free_port
 
 PROXY = "127.0.0.1"
@@ -105,7 +105,7 @@ def check(lists, standard):
             assert PROXY not in kept.popitem()[1]
 
 
-def test_haproxy_appends_a_line(tmp_path):
+def test_haproxy_appends_a_line(serving, tmp_path):
     ports = [free_port(), free_port()]
     with serving(framing.app, forwarding(False)) as lists, serving(framing.app, forwarding(True)) as standard:
         sections = [
@@ -120,7 +120,7 @@ def test_haproxy_appends_a_line(tmp_path):
             check(*addresses)
 
 
-def test_nginx_appends_to_the_line(tmp_path):
+def test_nginx_appends_to_the_line(serving, tmp_path):
     ports = [free_port(), free_port()]
     with serving(framing.app, forwarding(False)) as lists, serving(framing.app, forwarding(True)) as standard:
         text = NGINX.format(
@@ -136,7 +136,7 @@ def test_nginx_appends_to_the_line(tmp_path):
 
 
 @pytest.mark.parametrize(("version", "local"), [("send-proxy", "unknown"), ("send-proxy-v2", PROXY)])
-def test_the_proxy_protocol_of_haproxy(tmp_path, version, local):
+def test_the_proxy_protocol_of_haproxy(serving, tmp_path, version, local):
     """HAProxy announces a client of its UNIX socket as UNKNOWN in version 1 and as LOCAL in version 2; its checks are its own."""
     log = tmp_path / "access.log"
     settings = forwarding(False, proxy_protocol=True, access_log=str(log), access_log_format="%(path)s %(client_ip)s")
@@ -157,7 +157,7 @@ def test_the_proxy_protocol_of_haproxy(tmp_path, version, local):
     assert set(checked) == {f"/ {PROXY}"}
 
 
-def test_nobody_passes_a_filter_that_lets_the_proxy_pass(tmp_path):
+def test_nobody_passes_a_filter_that_lets_the_proxy_pass(serving, tmp_path):
     filtered = ipfilter.factory({}, allow=PROXY, allow_unix="true")(framing.app)
     port = free_port()
     with serving(filtered, forwarding(False)) as engine:

@@ -10,7 +10,7 @@ from apid.conf.settings import Http, Tls
 from apid.wsgi.middleware import healthcheck
 from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
-from tests.support.engine import serving, wait_for
+from tests.support.engine import wait_for
 
 HERE = (ipaddress.ip_network("127.0.0.0/8"),)
 ELSEWHERE = (ipaddress.ip_network("192.0.2.0/24"),)
@@ -32,7 +32,7 @@ def heard(one, fields):
     return environ["REMOTE_ADDR"], environ["REMOTE_PORT"], environ["wsgi.url_scheme"], kept
 
 
-def test_proxy_protocol_of_a_trusted_peer():
+def test_proxy_protocol_of_a_trusted_peer(serving):
     with serving(framing.app, Http(proxy_protocol=True, trusted_proxies=HERE)) as engine:
         with Connection(engine.address) as one:
             for octet in V1:
@@ -49,7 +49,7 @@ def test_proxy_protocol_of_a_trusted_peer():
 
 
 @pytest.mark.parametrize("part", [b"", b"PROXY TCP4 192.0.2.1"])
-def test_a_proxy_header_that_does_not_come_is_an_end_without_a_reset(part):
+def test_a_proxy_header_that_does_not_come_is_an_end_without_a_reset(serving, part):
     settings = Http(proxy_protocol=True, trusted_proxies=HERE, header_timeout=0.5)
     with serving(framing.app, settings) as engine, Connection(engine.address) as one:
         one.send(part)
@@ -58,7 +58,7 @@ def test_a_proxy_header_that_does_not_come_is_an_end_without_a_reset(part):
         assert engine.total(scoreboard.TIMEOUTS) == 1
 
 
-def test_proxy_protocol_of_a_stranger_is_no_request():
+def test_proxy_protocol_of_a_stranger_is_no_request(serving):
     with serving(framing.app, Http(proxy_protocol=True, trusted_proxies=ELSEWHERE)) as engine:
         with Connection(engine.address) as one:
             assert one.request().status == 200
@@ -67,7 +67,7 @@ def test_proxy_protocol_of_a_stranger_is_no_request():
             assert one.answer().status == 400
 
 
-def test_forwarded_fields():
+def test_forwarded_fields(serving):
     told = {"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"}
     with serving(framing.app, Http(trusted_proxies=HERE)) as engine, Connection(engine.address) as one:
         environ = one.request(path="/environ", headers=told).json()
@@ -78,7 +78,7 @@ def test_forwarded_fields():
         assert "HTTP_X_FORWARDED_FOR" not in environ
 
 
-def test_a_wildcard_listener_tells_the_address_of_the_connection():
+def test_a_wildcard_listener_tells_the_address_of_the_connection(serving):
     with serving(framing.app, host="0.0.0.0") as engine, Connection(engine.address) as one:
         assert one.request(path="/environ").json()["SERVER_NAME"] == "127.0.0.1"
 
@@ -98,7 +98,7 @@ OWN = [V2 + b"\x20\x00\x00\x00", V2 + b"\x20\x11\x00\x0c" + bytes(12), V2 + b"\x
 @pytest.mark.parametrize(
     ("headers", "fields"), [(NAMED, TOLD), (("forwarded",), {"Forwarded": "for=198.51.100.7;proto=https"})]
 )
-def test_a_header_without_an_address_makes_nobody_the_proxy_or_who_he_says_he_is(headers, fields):
+def test_a_header_without_an_address_makes_nobody_the_proxy_or_who_he_says_he_is(serving, headers, fields):
     settings = Http(proxy_protocol=True, trusted_proxies=HERE, trusted_proxy_headers=headers)
     with serving(framing.app, settings) as engine:
         for header in UNKNOWN:
@@ -112,7 +112,7 @@ def test_a_header_without_an_address_makes_nobody_the_proxy_or_who_he_says_he_is
                 assert [heard(one, fields), heard(one, fields)] == [("127.0.0.1", port, "http", [])] * 2, header
 
 
-def test_a_health_check_that_ignores_what_is_proxied_sees_the_proxy_header():
+def test_a_health_check_that_ignores_what_is_proxied_sees_the_proxy_header(serving):
     check = healthcheck.app({}, ignore_proxied_requests="true")
     with serving(check, Http(proxy_protocol=True, trusted_proxies=HERE)) as engine:
         for headers, status in ((UNKNOWN, 404), ([V1], 404), (OWN, 200)):
@@ -122,7 +122,7 @@ def test_a_health_check_that_ignores_what_is_proxied_sees_the_proxy_header():
                     assert [one.request().status, one.request(headers=TOLD).status] == [status] * 2, header
 
 
-def test_a_source_that_is_a_proxy_is_believed_and_a_mapped_one_is_ipv4():
+def test_a_source_that_is_a_proxy_is_believed_and_a_mapped_one_is_ipv4(serving):
     networks = (*HERE, ipaddress.ip_network("203.0.113.0/24"))
     with serving(framing.app, Http(proxy_protocol=True, trusted_proxies=networks)) as engine:
         for source in ("TCP4 203.0.113.9 203.0.113.1", "TCP6 ::ffff:203.0.113.9 ::1"):
@@ -132,7 +132,7 @@ def test_a_source_that_is_a_proxy_is_believed_and_a_mapped_one_is_ipv4():
                 assert one.request(path="/environ").json()["REMOTE_ADDR"] == "203.0.113.9"
 
 
-def test_a_unix_socket_expects_no_proxy_header(tmp_path):
+def test_a_unix_socket_expects_no_proxy_header(serving, tmp_path):
     settings = Http(proxy_protocol=True, trusted_proxies=HERE)
     with serving(framing.app, settings, unix=str(tmp_path / "api.sock")) as engine:
         with Connection(engine.address) as one:
@@ -147,7 +147,7 @@ def test_a_unix_socket_expects_no_proxy_header(tmp_path):
     "part", [b"P", b"PROXY TCP4 192.0.2.1", b"PROXY UNKNOWN\r", V2[:5], V2 + b"\x21\x11\x00\x0c" + bytes(11)]
 )
 @pytest.mark.parametrize("secure", [False, True])
-def test_half_a_proxy_header_is_not_waited_for_after_its_end(part, secure, certificate):
+def test_half_a_proxy_header_is_not_waited_for_after_its_end(serving, part, secure, certificate):
     """Without header_timeout nothing else would end the connection."""
     settings = Http(proxy_protocol=True, trusted_proxies=HERE, header_timeout=0, keepalive_timeout=0)
     with serving(framing.app, settings, tls=Tls(*map(str, certificate)) if secure else None) as engine:
@@ -162,7 +162,7 @@ def test_half_a_proxy_header_is_not_waited_for_after_its_end(part, secure, certi
         assert wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 0)
 
 
-def test_a_dual_stack_listener_tells_of_ipv4_as_such():
+def test_a_dual_stack_listener_tells_of_ipv4_as_such(serving):
     with serving(framing.app, Http(trusted_proxies=HERE), host="::") as engine:
         address = "127.0.0.1", engine.address[1]
         with Connection(address) as one:

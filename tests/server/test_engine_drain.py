@@ -11,9 +11,9 @@ import pytest
 
 from apid import scoreboard
 from apid.conf.settings import Http, Tls
-from tests.support.apps import framing
+from tests.support.apps import framing, green
 from tests.support.client import Connection, NoAnswer, request_bytes
-from tests.support.engine import serving, wait_for
+from tests.support.engine import wait_for
 
 pytestmark = pytest.mark.timing
 
@@ -24,7 +24,7 @@ WITH_SUCCESSOR, ALONE = signal.SIGTERM, signal.SIGHUP
 
 
 @pytest.fixture
-def engine():
+def engine(serving):
     with serving(framing.app) as engines:
         yield engines
 
@@ -45,7 +45,7 @@ def test_accepted_but_unread_is_served(engine, how):
     assert engine.wait() == 0
 
 
-def test_what_waits_in_the_kernel_is_answered_where_nobody_follows():
+def test_what_waits_in_the_kernel_is_answered_where_nobody_follows(serving):
     with serving(framing.app, Http(pool_size=1)) as engine:
         busy = engine.connect()
         busy.send(request_bytes(path="/sleep?0.5"))
@@ -65,7 +65,7 @@ def test_what_waits_in_the_kernel_is_answered_where_nobody_follows():
             engine.connect()
 
 
-def test_what_waits_in_the_kernel_is_left_to_the_successor():
+def test_what_waits_in_the_kernel_is_left_to_the_successor(serving):
     with serving(framing.app, Http(pool_size=1)) as engine:
         busy = engine.connect()
         busy.send(request_bytes(path="/sleep?0.3"))
@@ -76,7 +76,7 @@ def test_what_waits_in_the_kernel_is_left_to_the_successor():
         assert engine.wait(timeout=SOON) == 0, "what it accepted last has the grace of the others, not header_timeout"
         accepted = engine.total(scoreboard.ACCEPTED)
         assert accepted <= 2
-        engine.pids[0] = engine._fork(engine.rows[0])
+        engine.fork()
         for one in queued[accepted - 1 :]:
             assert one.request().status == 200
 
@@ -146,7 +146,7 @@ def test_a_head_that_begins_in_the_drain_is_waited_for(engine):
 
 
 @pytest.mark.parametrize("begins", ["before", "after"])
-def test_a_half_received_proxy_header_is_waited_for(begins):
+def test_a_half_received_proxy_header_is_waited_for(serving, begins):
     settings = Http(proxy_protocol=True, trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
     with (
         serving(framing.app, settings) as engine,
@@ -170,7 +170,7 @@ def test_a_half_received_proxy_header_is_waited_for(begins):
 
 
 @pytest.mark.parametrize("begins", ["before", "after"])
-def test_a_tls_handshake_under_way_is_waited_for(certificate, begins):
+def test_a_tls_handshake_under_way_is_waited_for(serving, certificate, begins):
     cert, key = certificate
     with serving(framing.app, tls=Tls(str(cert), str(key))) as engine:
         with Connection(engine.address) as one, Connection(engine.address) as silent:
@@ -208,7 +208,7 @@ def test_a_tls_handshake_under_way_is_waited_for(certificate, begins):
         assert engine.wait() == 0
 
 
-def test_the_deadline_cuts_and_names():
+def test_the_deadline_cuts_and_names(serving):
     with serving(framing.app, deadline=0.5) as engine:
         with Connection(engine.address) as one:
             one.send(request_bytes(path="/swallow?30"))
@@ -220,21 +220,11 @@ def test_the_deadline_cuts_and_names():
         assert engine.total(scoreboard.CUT) == 1
 
 
-def test_what_is_answered_while_others_are_cut_is_not_named():
-    ended = []
-
-    def app(environ, start):
-        import eventlet
-
-        try:
-            while not ended:
-                eventlet.sleep(30 if environ["PATH_INFO"] == "/first" else 0.001)
-        finally:
-            ended.append(True)
-        start("200 OK", [("Content-Length", "2")])
-        return [b"ok"]
-
-    with serving(app, deadline=0.5) as engine, contextlib.ExitStack() as stack:
+@pytest.mark.only(
+    "eventlet", "cutting one request may run others, which are answered; threads cut without running anything"
+)
+def test_what_is_answered_while_others_are_cut_is_not_named(serving):
+    with serving(green.until_one_is_cut, deadline=0.5) as engine, contextlib.ExitStack() as stack:
         clients = []
         for path in ("/first", *["/other"] * 20):
             clients.append(stack.enter_context(Connection(engine.address)))
@@ -246,6 +236,7 @@ def test_what_is_answered_while_others_are_cut_is_not_named():
         assert engine.logged().count("cut: GET") == engine.total(scoreboard.CUT) == len(clients) - answered
 
 
+@pytest.mark.only("eventlet", "eventlet.set_idle is a key of its own in the environ")
 def test_a_websocket_that_said_it_is_idle_does_not_hold_the_drain(engine):
     key = {
         "Upgrade": "websocket",
@@ -262,7 +253,7 @@ def test_a_websocket_that_said_it_is_idle_does_not_hold_the_drain(engine):
         assert time.monotonic() - began < SOON
 
 
-def test_a_socket_of_the_unix_family(tmp_path):
+def test_a_socket_of_the_unix_family(serving, tmp_path):
     with serving(framing.app, unix=str(tmp_path / "s")) as engine:
         many = [engine.connect() for _ in range(5)]
         for one in many:

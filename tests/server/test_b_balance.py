@@ -2,7 +2,7 @@
 
 import collections
 import contextlib
-import os
+import functools
 import signal
 import threading
 import time
@@ -11,10 +11,10 @@ import pytest
 
 from apid import scoreboard
 from apid.conf.settings import Http
-from tests.support import processes, wrk
+from tests.support import conditions, processes, wrk
 from tests.support.apps import framing
 from tests.support.client import Connection, request_bytes
-from tests.support.engine import serving, wait_for
+from tests.support.engine import wait_for
 
 pytestmark = pytest.mark.timing
 
@@ -30,7 +30,7 @@ def burst(engine, count):
 
 
 @pytest.mark.parametrize(("workers", "family"), [(2, "tcp"), (4, "tcp"), (8, "tcp"), (4, "unix")])
-def test_b1_a_cold_burst_is_shared_evenly(workers, family, tmp_path):
+def test_b1_a_cold_burst_is_shared_evenly(serving, workers, family, tmp_path):
     with serving(framing.app, workers=workers, unix=str(tmp_path / "s") if family == "unix" else None) as engine:
         # A machine that is busy with something else may starve a worker for as long as its siblings are patient: three tries.
         tries = []
@@ -47,7 +47,7 @@ def test_b1_a_cold_burst_is_shared_evenly(workers, family, tmp_path):
         assert min(tries) <= 1.3, tries
 
 
-def test_b1_with_wrk():
+def test_b1_with_wrk(serving):
     wrk.have_wrk()
     with serving(framing.app, workers=8) as engine:
         host, port = engine.address
@@ -70,21 +70,15 @@ def test_b1_with_wrk():
         assert min(ratios) <= 1.3, ratios
 
 
-def test_b2_a_busy_worker_gets_few_new_connections():
-    def app(env, start):
-        if env["PATH_INFO"] == "/busy":
-            until = time.monotonic() + 0.1
-            while time.monotonic() < until:
-                pass
-        return framing.pid(env, start)
-
-    with serving(app, workers=2) as engine, Connection(engine.address) as held:
-        busy = held.request(path="/busy").text
+@pytest.mark.only("eventlet", "its loop stands still while a request computes, so that the kernel wakes another worker")
+def test_b2_a_busy_worker_gets_few_new_connections(serving):
+    with serving(framing.busy_or_pid, workers=2) as engine, Connection(engine.address) as held:
+        busy = held.request(path="/busy?0.1").text
         stop = threading.Event()
 
         def keep_busy():
             while not stop.is_set():
-                held.request(path="/busy")
+                held.request(path="/busy?0.1")
 
         thread = threading.Thread(target=keep_busy)
         thread.start()
@@ -98,7 +92,22 @@ def test_b2_a_busy_worker_gets_few_new_connections():
         assert who[busy] <= 15, who
 
 
-def test_b3_a_lonely_connection_wakes_one_worker():
+@pytest.mark.only(
+    "threads", "its loop accepts while a request computes, so that a busy worker gets connections and serves them"
+)
+def test_b2_a_busy_worker_answers_new_connections_meanwhile(serving):
+    with serving(framing.busy_or_pid) as engine, Connection(engine.address) as held:
+        held.send(request_bytes(path="/busy?1.5"))
+        wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 1)
+        for _ in range(20):
+            with Connection(engine.address) as one:
+                assert one.request().status == 200
+        assert not held.ended()
+        assert held._unread == b"", "the busy request was over before the others were answered"
+        assert held.answer().status == 200
+
+
+def test_b3_a_lonely_connection_wakes_one_worker(serving):
     with serving(framing.app, workers=8) as engine:
         for _ in range(40):
             with Connection(engine.address) as one:
@@ -110,7 +119,7 @@ def test_b3_a_lonely_connection_wakes_one_worker():
         assert max(accepted) <= 8, accepted
 
 
-def test_b4_a_full_pool_leaves_the_connection_to_a_free_sibling():
+def test_b4_a_full_pool_leaves_the_connection_to_a_free_sibling(serving):
     with serving(framing.app, Http(pool_size=1), workers=2) as engine:
         long = engine.connect()
         long.send(request_bytes(path="/sleep?60"))  # ended with the engine
@@ -130,12 +139,13 @@ def test_b4_a_full_pool_leaves_the_connection_to_a_free_sibling():
         assert engine.total(scoreboard.ACCEPTED) == accepted + 1
 
 
-def test_b4_the_request_that_takes_the_last_slot_and_a_connection_in_one_turn():
-    """Both arrive while the worker is stopped, so that its hub finds them in one turn, the request first."""
+def test_b4_the_request_that_takes_the_last_slot_and_a_connection_in_one_turn(serving):
+    """Both arrive while the worker is stopped, so that its loop finds them in one turn, the request first."""
     with serving(framing.app, Http(pool_size=1)) as engine:
         first = engine.connect()
         assert first.request().status == 200
-        wait_for(lambda: processes.state(engine.pids[0]) == "S")  # until then the connection may not be registered
+        wait_for(lambda: engine.total(scoreboard.REQUESTS) == 1)
+        wait_for(lambda: processes.asleep(engine.pids[0]))  # until then the connection may not be registered
         engine.kill(signal.SIGSTOP)
         wait_for(lambda: processes.state(engine.pids[0]) == "T")
         first.send(request_bytes(path="/sleep?1"))
@@ -143,28 +153,20 @@ def test_b4_the_request_that_takes_the_last_slot_and_a_connection_in_one_turn():
         second.send(request_bytes())
         engine.kill(signal.SIGCONT)
         wait_for(lambda: engine.total(scoreboard.IN_FLIGHT) == 1)
-        time.sleep(0.4)  # longer than one tick of the hub, which polls the socket
+        time.sleep(0.4)  # longer than one tick of the loop, which polls the socket
         assert engine.total(scoreboard.IN_FLIGHT) == 1
         assert engine.total(scoreboard.ACCEPTED) == 1, "a sibling could have served the second"
         assert first.answer().status == 200
         assert second.answer().status == 200
 
 
-def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(tmp_path):
+def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(serving, tmp_path):
     """The kernel has woken only the worker that leaves the connection; its sibling finds it by polling."""
     taker = tmp_path / "taker"
-
-    def first_takes_and_second_leaves():
-        from apid.server import acceptor
-
-        try:
-            with open(taker, "x") as file:
-                file.write(str(os.getpid()))
-        except FileExistsError:
-            acceptor.STEPS, acceptor.BURST = (30.0,), 1e9
+    leaves = functools.partial(conditions.first_takes_and_second_leaves, str(taker))
 
     with (
-        serving(framing.pid, workers=2, prepare=first_takes_and_second_leaves) as engine,
+        serving(framing.pid, workers=2, prepare=leaves) as engine,
         contextlib.ExitStack() as stack,
     ):
         takes = int(taker.read_text())
@@ -182,7 +184,7 @@ def test_what_a_worker_leaves_to_its_siblings_is_found_by_them(tmp_path):
             assert int(one.request().text) == takes
 
 
-def test_counters_are_exact_at_rest():
+def test_counters_are_exact_at_rest(serving):
     with serving(framing.app, workers=3) as engine:
         burst(engine, 60)
         at_rest = {"REQUESTS": 60, "STATUS_2XX": 60, "ACCEPTED": 60, "IN_FLIGHT": 0, "IDLE": 60}

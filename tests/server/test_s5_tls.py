@@ -13,11 +13,11 @@ from apid.conf.settings import Http, Tls
 from tests.support.apps import framing
 from tests.support.certificates import LONG_AGO, Authority, openssl
 from tests.support.client import Connection, request_bytes
-from tests.support.engine import serving, wait_for
+from tests.support.engine import wait_for
 
 
 @pytest.fixture(scope="module")
-def engine(certificate):
+def engine(serving, certificate):
     cert, key = certificate
     with serving(framing.app, Http(header_timeout=1), tls=Tls(str(cert), str(key))) as engines:
         yield engines
@@ -90,6 +90,7 @@ def test_stalling_resetting_and_garbage_in_the_handshake(engine, tls):
     assert engine.total(scoreboard.TIMEOUTS) >= timeouts
 
 
+@pytest.mark.only("eventlet", "eventlet.websocket needs eventlet.input")
 def test_websocket_over_tls(engine, tls):
     key = {
         "Upgrade": "websocket",
@@ -106,7 +107,7 @@ def test_websocket_over_tls(engine, tls):
         one.rest()
 
 
-def test_a_client_certificate_is_asked_for_and_told(certificate):
+def test_a_client_certificate_is_asked_for_and_told(serving, certificate):
     cert, key = certificate
     settings = Tls(str(cert), str(key), ca_file=str(cert))
     with serving(framing.app, tls=settings) as engine:
@@ -160,7 +161,7 @@ def ask(engine, certificate, client, chain=()):
         ("/UID=7/emailAddress=a@b", "emailAddress=a@b,UID=7"),
     ],
 )
-def test_names_in_client_certificates_are_escaped(certificate, authority, tmp_path, subject, text):
+def test_names_in_client_certificates_are_escaped(serving, certificate, authority, tmp_path, subject, text):
     client = authority.issue(subject, signing=["-set_serial", "0x0f"])
     with serving(framing.app, tls=trusting(certificate, tmp_path, ca=authority.cert.read_text())) as engine:
         environ = ask(engine, certificate, client)
@@ -170,7 +171,7 @@ def test_names_in_client_certificates_are_escaped(certificate, authority, tmp_pa
     assert environ["SSL_CLIENT_M_SERIAL"] == "0F"
 
 
-def test_revocation_lists_are_checked(certificate, tmp_path):
+def test_revocation_lists_are_checked(serving, certificate, tmp_path):
     root = Authority(tmp_path, "root")
     middle = Authority(tmp_path, "middle", root)
     good, bad = (middle.issue(f"/CN={name}", name=name) for name in ("good", "bad"))
@@ -253,7 +254,7 @@ def test_half_an_offer_and_an_end(engine, certificate):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_resumed_session_keeps_its_client_certificate(certificate, authority, tmp_path, version):
+def test_a_resumed_session_keeps_its_client_certificate(serving, certificate, authority, tmp_path, version):
     cert, key = authority.issue("/CN=again")
     context = ssl.create_default_context(cafile=certificate[0])
     context.maximum_version = version
