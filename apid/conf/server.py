@@ -107,7 +107,7 @@ OPTS: list[cfg.Opt] = [
         Seconds(),
         30.0,
         "Seconds without a sign of life after which a worker counts as hung: its stack is logged, it is killed and replaced. "
-        "With engine = threads, also seconds in which all slots are taken and no request ends. 0 turns that off.",
+        "With engine = threads, also seconds in which all slots are taken and none makes progress. 0 turns that off.",
     ),
     option(
         "graceful_shutdown_timeout",

@@ -62,5 +62,5 @@ def _why(row: Row) -> str:
     """What has not happened; only native threads (THREADS) can hang while the loop turns."""
     cells = row.cells
     if cells[THREADS] and cells[IN_FLIGHT] >= cells[POOL_LIMIT]:
-        return f"all slots (pool_size = {cells[POOL_LIMIT]}) are taken, and no request has ended"
+        return f"all slots (pool_size = {cells[POOL_LIMIT]}) are taken, and none has made progress"
     return "its loop has not turned"

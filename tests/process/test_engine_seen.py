@@ -106,7 +106,7 @@ def test_slots_that_are_all_taken_are_called_so_and_the_dump_shows_where_they_ar
     with Connection(one.address) as connection:
         connection.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         one.wait_for_log(
-            r"stalled: all slots \(pool_size = 1\) are taken, and no request has ended for \d\.\d s; .*GET /hang"
+            r"stalled: all slots \(pool_size = 1\) are taken, and none has made progress for \d\.\d s; .*GET /hang"
         )
         assert one.status()["workers"][0]["stalled"] is True
         assert re.search(r"^ *0 .*\bstalled\b.*\b1/1\b", one.apidctl("status").stdout, re.MULTILINE)
