@@ -15,14 +15,6 @@ SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(1_000_00
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
 
 
-def test_a_short_session(tmp_path):
-    """Four actions that each leave something to judge: that the driver works at all."""
-    session = Session(tmp_path, 1, ["worker_killed", "new_content", "listeners", "reopen"])
-    session.run(60, 4)
-    assert session.figures["answered"] > 20
-    assert session.figures["executed"] >= session.figures["answered"]
-
-
 def test_the_sequence_of_a_seed_is_always_the_same(tmp_path):
     def draw(seed, where):
         where.mkdir()

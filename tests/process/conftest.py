@@ -28,9 +28,11 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_generate_tests(metafunc):
-    """Run what is marked `both_engines` once with each."""
-    if metafunc.definition.get_closest_marker("both_engines") is not None:
-        metafunc.parametrize("engine", ["eventlet", "threads"], indirect=True)
+    """Run what is marked `both_engines` once with each; with slow=True, threads only where slow tests run."""
+    mark = metafunc.definition.get_closest_marker("both_engines")
+    if mark is not None:
+        marks = [pytest.mark.slow] if mark.kwargs.get("slow") else []
+        metafunc.parametrize("engine", ["eventlet", pytest.param("threads", marks=marks)], indirect=True)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timing
 TIMEOUT = 2
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize("how", hanging.HOWS)
 def test_h1_a_hung_worker_is_shown_and_replaced(daemon, say, how):
     one = daemon(paste=pipeline("hanging"), workers=2, pool_size=1, worker_timeout=TIMEOUT).start()

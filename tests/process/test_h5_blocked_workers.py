@@ -74,7 +74,7 @@ def nobody_is_left():
     wait_until(lambda: not any(map(processes.alive, processes.children())), "guard and workers have ended", 10)
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.timing
 @pytest.mark.parametrize("how", [*hanging.HOWS, "stopped"])
 def test_h5_a_blocked_worker_does_not_keep_the_port(hangs, say, how):
@@ -129,7 +129,7 @@ def test_h5_a_worker_that_is_blocked_while_the_parent_lives_is_left_alone(hangs)
     nobody_is_left()
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_h5_a_drain_without_a_parent_that_blocks_ends_after_its_deadline(hangs):
     one = hangs(workers=1, graceful_shutdown_timeout=2)
     address = one.address

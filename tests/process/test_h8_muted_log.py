@@ -9,7 +9,7 @@ from tests.support.client import Connection, get
 from tests.support.processes import wait_until
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize("workers", [1, 0])
 @pytest.mark.parametrize("file", [True, False], ids=["log_file", "stderr"])
 def test_what_the_daemon_reports_reaches_its_log(daemon, tmp_path, workers, file):

@@ -19,8 +19,6 @@ from tests.support.processes import wait_until
 ONE_OF_TWO = {"streams_closed": "streams", "signals_taken": "signals_default"}
 """Changes that undo, or hide, another one."""
 
-pytestmark = pytest.mark.both_engines
-
 ALL = [name for name in changing.CHANGES if name not in ONE_OF_TWO]
 OTHERS = [name for name in changing.CHANGES if name not in ONE_OF_TWO.values()]
 EXPECTED = (
@@ -72,6 +70,7 @@ def it_drains(one, pid, cause):
         assert (answer.status, answer.json()["pid"]) == (200, pid)
 
 
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize("changes", [ALL, OTHERS], ids=["all", "others"])
 def test_h8_what_is_set_while_it_loads(daemon, engine, changes):
     changes = possible(changes, engine)
@@ -100,6 +99,7 @@ def test_h8_what_is_set_while_it_loads(daemon, engine, changes):
 
 
 @pytest.mark.timing
+@pytest.mark.both_engines
 def test_h8_what_is_set_while_it_serves(daemon, engine):
     options = {"access_log": "access.log", "graceful_shutdown_timeout": 10, "worker_timeout": 2, "pool_size": 1}
     one = daemon(paste=pipeline("changing"), **options).start()
@@ -131,6 +131,7 @@ def on(one, pid, path):
     raise AssertionError(f"no connection came to {pid}")
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("what", ["epoll", "channel", "listener", "signals", "all"])
 def test_h8_a_closed_descriptor_is_named_and_the_worker_replaced(daemon, what):
     one = daemon(paste=pipeline("changing"), workers=1).start()
@@ -147,6 +148,7 @@ def test_h8_a_closed_descriptor_is_named_and_the_worker_replaced(daemon, what):
     assert one.stop() == 0
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize(
     ("what", "named"), [("channel", "the channel to the parent"), ("signals", "its signals"), ("all", "its epoll")]
 )

@@ -175,7 +175,7 @@ def test_exact_and_never_back_over_reloads_scaling_and_an_upgrade(start, tmp_pat
     assert found["ends"]["reload"] == 5
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.slow
 def test_exact_and_never_back_over_recycling(start, tmp_path):
     one = start(max_requests=200, max_requests_jitter=50)

@@ -103,7 +103,7 @@ def test_o6_inline_a_trial_and_a_change_that_fails(daemon):
     assert failed == pids(one, "loaded")[6]
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize(
     ("habit", "named"),
     [

@@ -14,7 +14,7 @@ from tests.support.client import Connection, NoAnswer, request_bytes
 from tests.support.processes import wait_until
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["reload", "stop"])
 def test_r12_idle_keep_alive_clients_do_not_hold_a_drain(daemon, say, number):

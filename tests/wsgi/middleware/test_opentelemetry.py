@@ -19,7 +19,7 @@ from tests.wsgi.middleware.wire import Seen, ask
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exporter():
     """There is one tracer provider a process."""
     memory = InMemorySpanExporter()
