@@ -112,11 +112,11 @@ def own_state(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def database_closed(nothing_left):
-    """Close the pool of the default API, which a worker keeps for its life."""
+    """Close the connections of the default API, which a worker keeps for its life."""
     yield
     loaded = sys.modules.get("apid.api.db.connection")
     if loaded is not None and loaded.shared.cache_info().currsize:
-        loaded.shared(os.environ["OS_DATABASE__CONNECTION"], 10).engine.dispose()
+        loaded.shared(os.environ["OS_DATABASE__CONNECTION"], 10).dispose()
 
 
 @pytest.fixture

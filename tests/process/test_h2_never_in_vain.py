@@ -24,7 +24,6 @@ def unharmed(one, workers):
     assert one.status()["ends"].get("hung", 0) == 0
 
 
-@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_everybody_was_stopped_for_a_minute(daemon):
     """A suspended machine, a frozen container: nobody ran, the clock did."""
@@ -74,7 +73,6 @@ def test_h2_a_client_that_has_the_only_slot_of_native_threads(daemon, what):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
 @pytest.mark.slow
 def test_h2_an_upload_of_a_minute(recording, tmp_path):
     one = recording(workers=1, worker_timeout=2).start()

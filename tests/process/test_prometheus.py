@@ -58,7 +58,10 @@ def test_prometheus_scrapes_it_and_knows_every_series(daemon, tmp_path):
     have("prometheus")
     paste = (TOP / "etc" / "apid" / "api-paste.ini").read_text(encoding="utf-8")
     one = daemon(
-        paste=paste, listeners="admin", sections={"listener:admin": {"bind": "127.0.0.1:0", "app_name": "admin"}}
+        engine="threads",  # which has every series
+        paste=paste,
+        listeners="admin",
+        sections={"listener:admin": {"bind": "127.0.0.1:0", "app_name": "admin"}},
     ).start()
     one.apidctl("reload")
     for _ in range(20):

@@ -51,9 +51,10 @@ def test_r1_a_slow_application_is_waited_for(recording, load, say):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [*WAYS, "unix"])
+@pytest.mark.parametrize(
+    ("engine", "way"), [*(("eventlet", way) for way in (*WAYS, "unix")), ("threads", "both")], indirect=["engine"]
+)
 def test_r1_fifty_reloads_of_four_workers_under_64_connections(recording, load, say, tmp_path, way):
     path = tmp_path / "api.sock"
     unix = {"bind": f"unix:{path}", "bind_port": None} if way == "unix" else {}

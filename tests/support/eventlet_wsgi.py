@@ -17,8 +17,9 @@ import eventlet.wsgi  # noqa: E402 - after the lines above, which they depend on
 from apid.conf.settings import Http  # noqa: E402 - after the lines above, which they depend on
 from apid.scoreboard import Scoreboard  # noqa: E402 - after the lines above, which they depend on
 from apid.server import access_log  # noqa: E402 - after the lines above, which they depend on
-from apid.server.engines.eventlet import loop  # noqa: E402 - after the lines above, which they depend on
-from apid.server.server import Engine  # noqa: E402 - after the lines above, which they depend on
+from apid.server.engines.eventlet import loop, wsgi_server  # noqa: E402 - after the lines above, which they depend on
+from apid.server.engines.eventlet.engine import Engine  # noqa: E402 - after the lines above, which they depend on
+from apid.server.server import Server  # noqa: E402 - after the lines above, which they depend on
 
 BOARD = Scoreboard.create()
 STOCK = eventlet.wsgi.server
@@ -41,11 +42,9 @@ class Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.say(logging.Formatter().format(record))
 
-    def request(self, exchange: Any) -> None:
-        self.say(self.format_line(exchange))
-
-    def refused(self, *_: Any) -> None:
-        pass
+    def request(self, entry: Any) -> None:
+        if not isinstance(entry, access_log.Refused):
+            self.say(self.format_line(entry))
 
     def close(self) -> None:
         pass
@@ -79,18 +78,18 @@ def server(
         max_request_line=url_length_limit,
         eventlet_headers_raw=True,
     )
-    engine = Engine(settings, row, environ=environ or {}, multiprocess=False)
+    serving = Server(Engine(settings.pool_size), settings, row, environ=environ or {}, multiprocess=False)
     handler = Log(log or sys.stderr, log_format.replace("%(client_ip)s", "%(forwarded_ip)s"))
     root = logging.getLogger("apid")
     if log_output:
-        engine._shared.access_log = handler  # type: ignore[assignment]  # a stand-in with the same two methods
+        serving._accounts.access_log = handler  # type: ignore[assignment]  # a stand-in with the same methods
         root.addHandler(handler)
         root.setLevel(logging.DEBUG)
-    engine.serve("main", getattr(sock, "fd", sock), site, None)
+    serving.serve("main", getattr(sock, "fd", sock), site, None)
     try:
         eventlet.event.Event().wait()
     finally:
-        engine.drain(5, successor=True)
+        serving.drain(5, successor=True)
         root.removeHandler(handler)
 
 
@@ -101,8 +100,7 @@ eventlet.hubs.use_hub(loop.Hub)
 loop.install(None)
 eventlet.wsgi.server = server
 # the engine itself runs the one that it was made for
-sys.modules["apid.server.server"].eventlet = dataclasses.make_dataclass("E", [])  # type: ignore[attr-defined]  # put there for the time of these tests
-_engine_eventlet: Any = sys.modules["apid.server.server"].eventlet  # type: ignore[attr-defined]  # put there for the time of these tests
-_engine_eventlet.spawn = staticmethod(eventlet.spawn)
-_engine_eventlet.sleep = staticmethod(eventlet.sleep)
-_engine_eventlet.wsgi = type("W", (), {"server": staticmethod(STOCK)})
+_stock: Any = dataclasses.make_dataclass("E", [])
+_stock.spawn = staticmethod(eventlet.spawn)
+_stock.wsgi = type("W", (), {"server": staticmethod(STOCK)})
+wsgi_server.eventlet = _stock  # type: ignore[attr-defined]  # put there for the time of these tests
