@@ -28,6 +28,7 @@ from typing import Any
 
 from apid import scoreboard
 from apid.conf.settings import Http, Tls
+from tests.support import processes
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -64,6 +65,7 @@ class Forge:
         with theirs:
             command = [sys.executable, "-W", "ignore", "-c", code]
             self._process = subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=subprocess.DEVNULL)
+        processes.LASTING.add(self._process.pid)
 
     def fork(self, order: Order, board: scoreboard.Scoreboard, sock: socket.socket) -> int:
         """Fork an engine that serves a listening socket; returns its pid."""
@@ -74,6 +76,7 @@ class Forge:
         """End it."""
         self._sock.close()
         self._process.wait()
+        processes.LASTING.remove(self._process.pid)
 
 
 @functools.cache

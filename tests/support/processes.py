@@ -23,13 +23,17 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+LASTING: set[int] = set()
+"""Children that live as long as the session of tests, and are nobody's to judge."""
+
+
 def children(pid: int | None = None) -> set[int]:
-    """Pids of the direct children, zombies included."""
+    """Pids of the direct children, zombies included, without those that last."""
     found: set[int] = set()
     for task in pathlib.Path(f"/proc/{pid or os.getpid()}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # a thread that ended meanwhile
             found.update(map(int, task.read_text(encoding="ascii").split()))
-    return found
+    return found - LASTING
 
 
 def state(pid: int) -> str:
