@@ -47,23 +47,26 @@ def test_b1_a_cold_burst_is_shared_evenly(serving, workers, family, tmp_path):
         assert min(tries) <= 1.3, tries
 
 
-def test_b1_with_wrk(serving):
-    wrk.have_wrk()
+def test_b1_with_wrk(serving, tmp_path):
+    log = tmp_path / "wrk"
     with serving(framing.app, workers=8) as engine:
         host, port = engine.address
-        ratios = []
 
-        def look():
-            wait_for(lambda: sum(row.cells[scoreboard.CONNECTIONS] for row in engine.rows) == 100)
+        def spread():
+            """Connections of each worker, once all are open."""
             seen = [row.cells[scoreboard.CONNECTIONS] for row in engine.rows]
-            ratios.append(max(seen) / max(1, min(seen)))
+            return seen if sum(seen) == 100 else None
 
+        ratios = []
         for _ in range(3):
-            thread = threading.Thread(target=look)
-            thread.start()
-            figures = wrk.wrk(f"http://{host}:{port}/", connections=100, threads=1, seconds=1)
-            thread.join()
+            running = wrk.start(f"http://{host}:{port}/", log, connections=100, threads=1, seconds=20)
+            try:
+                seen = wait_for(spread, engine.logged, 15)
+            finally:
+                running.send_signal(signal.SIGINT)
+                figures = wrk.finish(running, log)
             assert figures.errors == 0, figures
+            ratios.append(max(seen) / max(1, min(seen)))
             if ratios[-1] <= 1.3:
                 break
             wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 0)
