@@ -54,7 +54,7 @@ class Ticket:
         trial: load everything, say Ready or BootFailed, serve nothing, exit.
         listeners: by listener name the plain, non-blocking, shared listening sockets.
         channel: the worker's end; None when served inline, without a parent.
-        stacks: a memfd into which faulthandler writes at SIGUSR2; -1: the standard error.
+        stacks: a memfd for the stacks that the parent requests; -1: the standard error.
     """
 
     slot: int

@@ -1,4 +1,4 @@
-"""Silent workers in the log: their stack, which faulthandler writes a moment after the signal, and the requests in flight."""
+"""Silent workers in the log: their stack, which they write a moment after the signal, and the requests in flight."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import time
 from apid import log
 from apid.flight import in_words
 from apid.loggers import logger
-from apid.parent.stacks import STACKS, Stacks
-from apid.posix import processes
+from apid.parent.stacks import Stacks
+from apid.posix import processes, signals
 from apid.scoreboard import GENERATION, IN_FLIGHT, POOL_LIMIT, SLOT, THREADS, Row, Scoreboard
 
 LOG = logger("apid.parent")
 
 MOMENT = 0.2
 """Seconds that a worker gets to write its stack."""
+
+
+NONE = "(it wrote no stack: it is stopped, or a C call holds the lock of its interpreter)"
 
 
 class Exposures:
@@ -37,7 +40,7 @@ class Exposures:
         what = "hung" if hung else "stalled"
         text = f"{what}: {_why(row)} for {age:.1f} s; requests in flight: {flights or 'none'}"
         self._stacks.ask(pid)
-        processes.kill(pid, STACKS)
+        processes.kill(pid, signals.LAST_STACKS if hung else signals.STACKS)
         self._asked.append((time.monotonic() + MOMENT, pid, text))
 
     def due(self) -> float | None:
@@ -55,7 +58,7 @@ class Exposures:
                 continue
             seat = self._board.row(row).seat
             about = log.about(seat[SLOT], seat[GENERATION], pid)
-            LOG.error("%s", text, extra={**about, "block": stack.strip() or "(it wrote no stack)"})
+            LOG.error("%s", text, extra={**about, "block": stack.strip() or NONE})
 
 
 def _why(row: Row) -> str:

@@ -1,19 +1,15 @@
-"""The stacks of silent workers: asked for by a signal that faulthandler answers in C, read from a memfd, logged as one block.
+"""The stacks of silent workers: asked for by a signal (posix.signals), read from a memfd, logged as one block.
 
-The worker registers STACKS with faulthandler and a memfd that the parent made before the fork. The handler runs at C level even
-while the interpreter is stuck in a C call, a tight loop or a lock, and a memfd never blocks the writer. Its size is fixed, so a
-worker can neither fill memory nor cut it off; both processes share one file offset, which the parent sets back before it asks.
+The parent makes the memfd before the fork; the worker writes there (worker.shield says how). A memfd never blocks the writer. Its
+size is fixed, so a worker can neither fill memory nor cut it off; both processes share one file offset, which the parent sets
+back before it asks.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 
 from apid.posix import memfd
-
-STACKS = signal.SIGUSR2
-"""The signal that makes a worker write its stack (see apid.worker.shield)."""
 
 ROOM = 64 * 1024
 """Bytes for the stacks of one worker; what does not fit is not written."""

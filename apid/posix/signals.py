@@ -11,11 +11,19 @@ import ctypes
 import fcntl
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 CAPACITY = 1024 * 1024
 """Octets that the pipe holds, one a signal. A socket pair holds fewer than 300, each in a buffer of its own:
 a storm of one signal would hide the next one."""
+
+STACKS = signal.SIGUSR2
+"""Requests the stacks of a worker. The interpreter writes them, so one that is stuck in a C call does not."""
+
+LAST_STACKS = signal.SIGRTMIN
+"""As STACKS, of a worker that is about to be killed: faulthandler writes them, whatever the interpreter is doing, and may end the
+process by that."""
 
 _read, _close = os.read, os.close  # before eventlet replaces them: a green read waits where this one must not
 
@@ -62,6 +70,12 @@ def _one_at_a_time(signum: int) -> None:
     _LIBC.sigaction(signum, ctypes.byref(action), None)
 
 
+def install(signum: int, handler: Callable[[int, Any], object]) -> None:
+    """Have Python call a handler, in the main thread."""
+    signal.signal(signum, handler)
+    _one_at_a_time(signum)
+
+
 class SignalPipe:
     """Delivers the named signals to `fileno()` until `close`.
 
@@ -90,8 +104,7 @@ class SignalPipe:
 
     @staticmethod
     def _install(signum: int) -> None:
-        signal.signal(signum, _ring)
-        _one_at_a_time(signum)
+        install(signum, _ring)
 
     def hold(self) -> list[str]:
         """Restore what other code of this process has changed; return descriptions of it, empty when nothing has changed.

@@ -94,7 +94,7 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     from apid.worker.life import Life
     from apid.worker.shield import Shield
 
-    shield = Shield(ticket.stacks)
+    shield = Shield(ticket.stacks, engine.stacks)
     forks = Forks(ticket, shield, engine)
     if ticket.channel is not None:
         shield.ring()

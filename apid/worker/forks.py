@@ -19,10 +19,10 @@ from collections.abc import Callable
 import setproctitle
 
 from apid import channel
-from apid.posix import processes
+from apid.posix import processes, signals
 from apid.server.engines import base
 from apid.server.server import Server
-from apid.worker.shield import STACKS, Shield
+from apid.worker.shield import Shield
 
 
 class Forks:
@@ -74,7 +74,8 @@ class Forks:
         if self._shield.bell is not None:
             self._shield.bell.forget()
         if self._ticket.stacks >= 0:
-            faulthandler.unregister(STACKS)
+            signal.signal(signals.STACKS, signal.SIG_DFL)
+            faulthandler.unregister(signals.LAST_STACKS)
             os.close(self._ticket.stacks)
 
     def _memory(self) -> None:

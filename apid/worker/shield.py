@@ -4,6 +4,12 @@ An application shares the process with its server. Some state is out of its reac
 hub cannot be replaced). The rest is checked every `LOOK` seconds and restored, with one warning for each thing: signal
 handlers, signal mask and wakeup descriptor, the handler that writes stacks, the recursion limit, the switch interval of
 threads. A closed descriptor cannot be restored: the worker logs it and leaves.
+
+Stacks are written where the parent can read them. faulthandler can do so in C whatever the interpreter is doing, but it reads
+frames that another thread, or the interrupted code, is just changing: of busy workers that were asked 119 times, five ended with
+SIGSEGV. So the handler of STACKS is Python's. It runs in the main thread, between two instructions or where a system call or a
+lock is waited for; only a C call that holds the interpreter's lock keeps it from that. LAST_STACKS, which comes to workers that
+are about to be killed, is faulthandler's.
 """
 
 from __future__ import annotations
@@ -13,12 +19,14 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from apid.loggers import logger
 from apid.posix import signals
 
 LOG = logger("apid.worker")
+
+_write = os.write  # before eventlet replaces it
 
 LOOK = 0.5
 """Seconds between two checks."""
@@ -33,8 +41,7 @@ TIMERS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO)
 SPARE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, *TIMERS)
 """Signals that must not end or stop a worker; the application may have handlers for them."""
 
-STACKS = signal.SIGUSR2
-"""Requests the stacks of this worker; faulthandler writes them in C, whatever the interpreter is doing."""
+OF_STACKS = (signals.STACKS, signals.LAST_STACKS)
 
 RECURSION = 1000
 """Python's default; with less, the server's own code may fail."""
@@ -50,17 +57,20 @@ class Shield:
         bell: the signals; None until `ring`.
     """
 
-    def __init__(self, stacks: int) -> None:
+    def __init__(self, fd: int, stacks: Callable[[], list[str]]) -> None:
         """Record the state.
 
         Args:
-            stacks: the descriptor that faulthandler writes to at `STACKS`; -1: none.
+            fd: the descriptor that stacks are written to; -1: none.
+            stacks: returns them.
         """
         self.bell: signals.SignalPipe | None = None
+        self._fd = fd
         self._stacks = stacks
-        if stacks >= 0:
-            faulthandler.register(STACKS, file=stacks, all_threads=True)
-            self._stacks_address = signals.handler_address(STACKS)
+        self._addresses: dict[int, int] = {}
+        if fd >= 0:
+            self._register()
+            self._addresses = {signum: signals.handler_address(signum) for signum in OF_STACKS}
         self._umask = os.umask(0o022)
         os.umask(self._umask)
         self._owned: dict[str, tuple[int, tuple[int, int]]] = {}
@@ -69,7 +79,7 @@ class Shield:
     def ring(self, *, inline: bool = False) -> signals.SignalPipe:
         """Collect signals from now on: once unblocked, none ends this process, and none is lost before it is read."""
         if inline:  # no parent acts on the others, and no parent requests stacks
-            mine = (*SIGNALS, signal.SIGHUP, signal.SIGUSR1, STACKS)
+            mine = (*SIGNALS, signal.SIGHUP, signal.SIGUSR1, signals.STACKS)
             self.bell = signals.SignalPipe(mine, [one for one in SPARE if one not in mine])
         else:
             self.bell = signals.SignalPipe(SIGNALS, SPARE)
@@ -105,13 +115,24 @@ class Shield:
             yield "the switch interval of threads"
         if self.bell is not None:
             yield from self.bell.hold()
-        if self._stacks >= 0:
-            if signals.handler_address(STACKS) != self._stacks_address:
-                faulthandler.unregister(STACKS)  # it assumes that its handler is installed
-                yield f"the handler of {signals.name(STACKS)}"
-            faulthandler.register(
-                STACKS, file=self._stacks, all_threads=True
-            )  # with the same file: the application may have set another
+        for signum, address in self._addresses.items():
+            if signals.handler_address(signum) != address or (
+                signum == signals.STACKS and signal.getsignal(signum) != self._write
+            ):
+                faulthandler.unregister(signum)  # it assumes that its handler is installed
+                yield f"the handler of {signals.name(signum)}"
+        if self._addresses:
+            self._register()  # with the same file: the application may have set another
+
+    def _register(self) -> None:
+        faulthandler.register(signals.LAST_STACKS, file=self._fd, all_threads=True)
+        signals.install(signals.STACKS, self._write)
+
+    def _write(self, *_: object) -> None:
+        """Write the stacks; what cannot be written must not harm the code that was interrupted."""
+        with contextlib.suppress(BaseException):
+            data = "\n".join(self._stacks()).encode("utf-8", "backslashreplace")
+            _write(self._fd, data[: os.fstat(self._fd).st_size])
 
     @contextlib.contextmanager
     def umask(self) -> Iterator[None]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -73,4 +75,28 @@ def test_h2_a_streaming_answer_and_idle_connections_are_no_hang(daemon):
         answer = connection.request("GET", f"/?n={10 * TIMEOUT}&i=0.2")
         assert answer.text.count("line") == 10 * TIMEOUT
     assert one.wait_for_workers(1) == workers
+    assert one.stop() == 0
+
+
+@pytest.mark.both_engines
+def test_h2_a_stack_that_is_asked_for_costs_nothing(daemon):
+    """Native threads compute while the stack is read: in requests, or beside the loop."""
+    one = daemon(paste=pipeline("computing"), workers=1).start()
+    (worker,) = one.wait_for_workers(1)
+    over = threading.Event()
+
+    def ask():
+        with Connection(one.address, timeout=30) as connection:
+            while not over.is_set():
+                assert connection.request().status == 200
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(8)]
+        for _ in range(500):
+            os.kill(worker, signal.SIGUSR2)
+            time.sleep(0.002)  # the next one finds other frames
+        over.set()
+        for each in asking:
+            each.result()
+    assert one.wait_for_workers(1) == [worker]
     assert one.stop() == 0

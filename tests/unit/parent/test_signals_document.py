@@ -15,7 +15,11 @@ from apid.parent.phases import NEXT, REFUSALS, SIGNALS, Command, Phase
 
 TEXT = (pathlib.Path(__file__).parents[3] / "docs" / "SIGNALS.md").read_text(encoding="utf-8")
 
-WORKERS = "from apid.worker import shield; print(*map(int, {*shield.SIGNALS, *shield.SPARE, shield.STACKS}))"
+WORKERS = """
+from apid.posix.signals import LAST_STACKS, STACKS
+from apid.worker.shield import SIGNALS, SPARE
+print(*map(int, {*SIGNALS, *SPARE, STACKS, LAST_STACKS}))
+"""
 
 
 def table(heading):
