@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import checkout
 from tests.support.processes import wait_until
 
 TOP = Path(__file__).parents[2]
@@ -23,15 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     directory = tmp_path_factory.mktemp("wheel")
-    source = (
-        directory / "source"
-    )  # from what git knows, so that neither build/ nor an egg-info of the checkout has a say
-    source.mkdir()
-    archive = subprocess.run(
-        ["git", "stash", "create"], cwd=TOP, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    tar = subprocess.run(["git", "archive", archive or "HEAD"], cwd=TOP, capture_output=True, check=True).stdout
-    subprocess.run(["tar", "-x", "-C", source], input=tar, check=True)
+    source = checkout.copy(directory / "source")  # neither build/ nor an egg-info of the checkout has a say
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", directory, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ import sys
 
 import pytest
 
+from tests.support import checkout
 from tests.support.daemon import TOP, Daemon
 from tests.support.memcached import Memcached
 
@@ -140,7 +141,7 @@ def venv():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
         pip = [python, "-m", "pip"]
         swift = f"swift=={VERSION}"
-        packages = [swift, "python-swiftclient", "pytest", "xattr", "-e", str(TOP)]
+        packages = [swift, "python-swiftclient", "pytest", "xattr", "-e", str(checkout.editable(VENV / "source"))]
         subprocess.run([*pip, "install", "-q", *packages], check=True, timeout=600)
         source = ["--no-deps", "--no-binary", "swift", "-d", VENV, swift]
         subprocess.run([*pip, "download", "-q", *source], check=True, timeout=600)

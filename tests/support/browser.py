@@ -67,7 +67,7 @@ class Browser:
                 env={**os.environ, "HOME": str(self._directory)},
             )
         try:
-            port = wait_until(lambda: _port(log.read_text("utf-8")), "chromedriver's port", 20)
+            port = wait_until(lambda: _port(log.read_text("utf-8")), "chromedriver's port", 60)
             self._base = f"http://127.0.0.1:{port}"
             options = {
                 "args": [
