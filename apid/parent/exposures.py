@@ -16,8 +16,8 @@ LOG = logger("apid.parent")
 MOMENT = 0.2
 """Seconds that a worker gets to write its stack."""
 
-
 NONE = "(it wrote no stack: it is stopped, or a C call holds the lock of its interpreter)"
+"""Logged where there is no stack."""
 
 
 class Exposures:

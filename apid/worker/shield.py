@@ -8,8 +8,8 @@ threads. A closed descriptor cannot be restored: the worker logs it and leaves.
 Stacks are written where the parent can read them. faulthandler can do so in C whatever the interpreter is doing, but it reads
 frames that another thread, or the interrupted code, is just changing: of busy workers that were asked 119 times, five ended with
 SIGSEGV. So the handler of STACKS is Python's. It runs in the main thread, between two instructions or where a system call or a
-lock is waited for; only a C call that holds the interpreter's lock keeps it from that. LAST_STACKS, which comes to workers that
-are about to be killed, is faulthandler's.
+lock is waited for; only a C call that holds the interpreter's lock keeps it from that. It interrupts system calls of C code
+(EINTR), as any signal does that Python handles. LAST_STACKS, which comes to workers that are about to be killed, is faulthandler's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from apid.posix import signals
 
 LOG = logger("apid.worker")
 
-_write = os.write  # before eventlet replaces it
+_os_write = os.write  # before eventlet replaces it
 
 LOOK = 0.5
 """Seconds between two checks."""
@@ -42,6 +42,7 @@ SPARE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.S
 """Signals that must not end or stop a worker; the application may have handlers for them."""
 
 OF_STACKS = (signals.STACKS, signals.LAST_STACKS)
+"""Signals that request stacks."""
 
 RECURSION = 1000
 """Python's default; with less, the server's own code may fail."""
@@ -117,7 +118,7 @@ class Shield:
             yield from self.bell.hold()
         for signum, address in self._addresses.items():
             if signals.handler_address(signum) != address or (
-                signum == signals.STACKS and signal.getsignal(signum) != self._write
+                signum == signals.STACKS and signal.getsignal(signum) != self._write_stacks
             ):
                 faulthandler.unregister(signum)  # it assumes that its handler is installed
                 yield f"the handler of {signals.name(signum)}"
@@ -126,13 +127,13 @@ class Shield:
 
     def _register(self) -> None:
         faulthandler.register(signals.LAST_STACKS, file=self._fd, all_threads=True)
-        signals.install(signals.STACKS, self._write)
+        signals.install(signals.STACKS, self._write_stacks)
 
-    def _write(self, *_: object) -> None:
+    def _write_stacks(self, *_: object) -> None:
         """Write the stacks; what cannot be written must not harm the code that was interrupted."""
         with contextlib.suppress(BaseException):
             data = "\n".join(self._stacks()).encode("utf-8", "backslashreplace")
-            _write(self._fd, data[: os.fstat(self._fd).st_size])
+            _os_write(self._fd, data[: os.fstat(self._fd).st_size])
 
     @contextlib.contextmanager
     def umask(self) -> Iterator[None]:

@@ -52,6 +52,7 @@ def test_h2_a_worker_that_stops_for_less_than_its_time_goes_on(daemon):
     one.wait_for_log("stalled: its loop has not turned")
     os.kill(workers[0], signal.SIGCONT)
     one.wait_for_log("beats again")
+    assert "(it wrote no stack: it is stopped" in one.log()
     assert get(one.address).status == 200
     unharmed(one, workers)
     assert one.stop() == 0

@@ -40,7 +40,7 @@ def without_sendfile() -> None:
             raise OSError(errno.EINVAL, "no sendfile here")
         return sendfile(out, fd, offset, min(count, (1 << 20) - offset))
 
-    os.sendfile = refuse  # type: ignore[assignment]
+    os.sendfile = refuse  # type: ignore[assignment]  # typeshed has more parameters
 
 
 def first_takes_and_second_leaves(taker: str) -> None:
