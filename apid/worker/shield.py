@@ -9,7 +9,8 @@ Stacks are written where the parent can read them. faulthandler can do so in C w
 frames that another thread, or the interrupted code, is just changing: of busy workers that were asked 119 times, five ended with
 SIGSEGV. So the handler of STACKS is Python's. It runs in the main thread, between two instructions or where a system call or a
 lock is waited for; only a C call that holds the interpreter's lock keeps it from that. It interrupts system calls of C code
-(EINTR), as any signal does that Python handles. LAST_STACKS, which comes to workers that are about to be killed, is faulthandler's.
+(EINTR), as any signal does that Python handles. LAST_STACKS, which comes to workers that are about to be killed, is
+faulthandler's.
 """
 
 from __future__ import annotations
