@@ -181,7 +181,7 @@ class ResponseWriter:
             result = result if length is None else result.pieces(length)
         if not self._stream.taken:
             self._pieces(result)
-        if self._stream.taken or (self._head is None and self._context.engine.already_handled()):
+        if self._stream.taken:
             self.code = 101
             self.close = True
             return

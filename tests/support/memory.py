@@ -197,10 +197,6 @@ class Engine:
         self.loop = loop
         self.executor = executor
 
-    def already_handled(self) -> bool:
-        """Nothing says so."""
-        return False
-
     def killed(self, error: BaseException) -> str | None:
         """Nothing is."""
         del error

@@ -252,9 +252,6 @@ class Engine(Protocol):
 
     # For requests
 
-    def already_handled(self) -> bool:
-        """Whether the application has answered by itself, on a socket that it had taken over."""
-
     def killed(self, error: BaseException) -> str | None:
         """Say what an exception means with which a task can be ended from outside; None for any other one."""
 

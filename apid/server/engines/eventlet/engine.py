@@ -84,12 +84,6 @@ class Engine:
             except BaseException:
                 LOG.exception("%s: a posthook failed", request_id)
 
-    def already_handled(self) -> bool:
-        """Whether the application has answered by itself, on a socket that it had taken over (eventlet.websocket)."""
-        found = getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False)
-        eventlet.wsgi.WSGI_LOCAL.already_handled = False
-        return bool(found)
-
     def killed(self, error: BaseException) -> str | None:
         """Say what GreenletExit means."""
         return "the application killed its own green thread" if isinstance(error, greenlet.GreenletExit) else None

@@ -60,10 +60,6 @@ class Engine:
     def finish(self, hooks: Any, environ: dict[str, Any], request_id: str) -> None:
         """Nothing is left to be called."""
 
-    def already_handled(self) -> bool:
-        """Nothing says so here."""
-        return False
-
     def killed(self, error: BaseException) -> str | None:
         """Nothing ends a native thread from outside."""
         del error
