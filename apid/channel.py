@@ -44,6 +44,9 @@ class Sender(enum.Enum):
     PARENT = enum.auto()
     WORKER = enum.auto()
     TRIAL = enum.auto()
+    """A trial or a mold: what loads an application, and serves nothing."""
+    NEWBORN = enum.auto()
+    """What a mold has forked, before the parent knows its pid."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Ticket:
 
     Attributes:
         trial: load everything, say Ready or BootFailed, serve nothing, exit.
+        mold: a trial that does not exit, if what it has loaded can be forked, but forks workers.
         listeners: by listener name the plain, non-blocking, shared listening sockets.
         channel: the worker's end; None when served inline, without a parent.
         stacks: a memfd for the stacks that the parent requests; -1: the standard error.
@@ -65,6 +69,7 @@ class Ticket:
     board: Scoreboard
     row: Row
     trial: bool = False
+    mold: bool = False
     stacks: int = -1
 
 
@@ -96,6 +101,12 @@ class Ready:
     """For --check-config: by listener what apid.worker.pipeline.describe returns; empty where that is too long or too deep."""
     warnings: Annotated[list[str], items(text(LONGEST_LINE), MOST_WARNINGS)] = dataclasses.field(default_factory=list)
     """What the operator should know of the pipelines."""
+    stays: Annotated[bool, flag] = False
+    """Trial: it stays as the mold of its generation, and forks workers."""
+    code: Annotated[str, text(128)] = ""
+    """Mold: stands for what it has loaded."""
+    unsafe: Annotated[list[str], items(text(LONGEST_LINE), MOST_WARNINGS)] = dataclasses.field(default_factory=list)
+    """Trial: what has been opened while loading that processes cannot share."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,12 +190,53 @@ class Dumped:
     error: _Line = ""
 
 
-Message = Ready | BootFailed | RecycleAsked | Draining | DrainDone | Drain | Reopen | Reopened | Dump | Dumped
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fork:
+    """Parent: fork a worker. Descriptors come along: its channel, its stacks, the workers' memory, its listeners.
+
+    Attributes:
+        row: of the scoreboard. listeners: how many sockets each listener has, in their order.
+    """
+
+    slot: Annotated[int, whole(0, 2**16)]
+    row: Annotated[int, whole(0, 2**16)]
+    listeners: Annotated[dict[str, int], mapping(text(MAX_MESSAGE, raw=True), whole(0, 2**16), MAX_MESSAGE)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Born:
+    """Newborn: it is a child of the parent; the kernel says of which pid (SCM_CREDENTIALS, unix(7))."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NotBorn:
+    """Mold, over the channel of the worker: it could not be forked."""
+
+    reason: _Line
+
+
+Message = (
+    Ready
+    | BootFailed
+    | RecycleAsked
+    | Draining
+    | DrainDone
+    | Drain
+    | Reopen
+    | Reopened
+    | Dump
+    | Dumped
+    | Fork
+    | Born
+    | NotBorn
+)
+
 
 SENT_BY: Mapping[Sender, tuple[type[Any], ...]] = {
-    Sender.PARENT: (Drain, Reopen, Dump),
+    Sender.PARENT: (Drain, Reopen, Dump, Fork),
     Sender.WORKER: (Ready, BootFailed, RecycleAsked, Draining, DrainDone, Reopened, Dumped),
     Sender.TRIAL: (Ready, BootFailed),
+    Sender.NEWBORN: (Born, NotBorn),
 }
 """The messages of each sender; any other is refused."""
 
@@ -205,14 +257,28 @@ def encode(message: Message) -> bytes:
             kept = [line[:40] for line in kept[:100]]  # 12 bytes a character at most
             return _dump(DrainDone(kept, message.more + len(message.cut) - len(kept)))
         case Ready():
-            warnings = [clean(line)[:LONGEST_LINE] for line in message.warnings[:MOST_WARNINGS]]
-            message = dataclasses.replace(message, report=_accepted(message.report), warnings=warnings)
+            report, warnings, unsafe = _accepted(message.report), _lines(message.warnings), _lines(message.unsafe)
+            data = _dump(Ready(report, warnings, message.stays, message.code, unsafe))
+            if len(data) > MAX_MESSAGE:
+                data = _dump(Ready({}, _fewer(warnings), message.stays, message.code, _fewer(unsafe)))
+            return data
         case Reopened() | Dumped():
             return _dump(dataclasses.replace(message, error=clean(message.error)[:LONGEST_LINE]))
+        case NotBorn():
+            return _dump(NotBorn(clean(message.reason)[:LONGEST_LINE]))
     data = _dump(message)
     if len(data) <= MAX_MESSAGE:
         return data
     raise ChannelError(f"a {type(message).__name__} of {len(data)} bytes does not fit into a packet")
+
+
+def _lines(texts: Sequence[str]) -> list[str]:
+    return [clean(line)[:LONGEST_LINE] for line in texts[:MOST_WARNINGS]]
+
+
+def _fewer(texts: Sequence[str]) -> list[str]:
+    """A packet holds these beside others, 12 bytes a character at most."""
+    return [line[:100] for line in texts[:20]]
 
 
 def _accepted(report: dict[str, Any]) -> dict[str, Any]:

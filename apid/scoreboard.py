@@ -348,6 +348,10 @@ class Scoreboard:
         self._rows.only_read(*([slice(0, _FIRST_ROW), row.pages] if row is not None else []))
         self._parents.only_read()
 
+    def move_in(self, fd: int, row: Row) -> None:
+        """In a worker of a mold: write its row from now on, by a descriptor of the workers' memory, which is closed here."""
+        self._rows.write_again(fd, slice(0, _FIRST_ROW), row.pages)
+
     def make_private(self, row: Row) -> None:
         """Cut a process that the application forked in a worker off from the rows: what it writes is its own, in `row` too."""
         self._rows.make_private(row.pages)
@@ -366,8 +370,7 @@ class Scoreboard:
     def fold(self, row: Row) -> None:
         """Add a dead worker's counters to the totals of ended workers and clear its row; only the parent does this.
 
-        A reader in another process must not see the numbers twice or not at all: it reads again while the epoch is odd or has
-        changed (a sequence lock; there is one writer).
+        A reader elsewhere must not see the numbers twice: it reads again while the epoch is odd or has changed (a sequence lock).
         """
         self._head[_EPOCH] += 1
         for cell in COUNTERS:
@@ -379,11 +382,7 @@ class Scoreboard:
         self._head[_EPOCH] += 1
 
     def totals(self, rows: Iterable[int]) -> tuple[dict[int, int], list[int]]:
-        """Return the counters of all workers that ever were: ({cell: count}, histogram); they never go back.
-
-        Args:
-            rows: the rows that are in use.
-        """
+        """Return the counters of all workers that ever were: ({cell: count}, histogram); `rows`: those that are in use."""
         live = [row for index in rows if (row := self.row(index)).seat[PID]]
         for _ in range(1000):
             epoch = self._head[_EPOCH]

@@ -106,6 +106,12 @@ class Memory:
             self._remap(pages, _READ | _WRITE, mmap.MAP_SHARED, self.fd)
         self.close()
 
+    def write_again(self, fd: int, *pages: slice) -> None:
+        """After `only_read`: let this process write other pages than before, by a descriptor of this memory, which is closed."""
+        self.close()
+        self.fd = fd
+        self.only_read(*pages)
+
     def make_private(self, keep: slice) -> None:
         """Replace the shared memory with empty memory of this process alone; the bytes `keep` are copied."""
         kept = bytes(self.view[keep])

@@ -3,10 +3,11 @@
 import threading
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
+from posix import waitpid
 from select import poll
 from time import sleep
 
-__all__ = ["allocate_lock", "get_ident", "poll", "sleep", "start", "start_new_thread"]
+__all__ = ["allocate_lock", "get_ident", "poll", "sleep", "start", "start_new_thread", "waitpid"]
 
 _NAMES = ("_start_new_thread", "_start_joinable_thread", "_allocate_lock", "_CRLock", "get_ident")
 _before = {name: getattr(threading, name, None) for name in _NAMES}

@@ -33,6 +33,7 @@ EXTERNAL = {
     "OTEL_TRACES_SAMPLER": "OpenTelemetry",
     "OpenMetrics": "the exposition format",
     "OpenTelemetry": "OpenTelemetry",
+    "PR_SET_CHILD_SUBREAPER": "prctl(2)",
     "PR_SET_PDEATHSIG": "prctl(2)",
     "PasteDeploy": "the library",
     "RoutesMiddleware": "Routes",

@@ -34,6 +34,10 @@ MESSAGES = [
     (Drain(60.0, True, ["unix:/run/\udcff"]), Sender.PARENT),
     (channel.Reopen(), Sender.PARENT),
     (channel.Dump(), Sender.PARENT),
+    (channel.Fork(3, 7, {"main": 2, "unix:/run/\udcff": 1}), Sender.PARENT),
+    (channel.Born(), Sender.NEWBORN),
+    (channel.NotBorn("Cannot allocate memory"), Sender.NEWBORN),
+    (Ready(stays=True, code="ab12", unsafe=["a native thread"]), Sender.TRIAL),
 ]
 
 
@@ -98,6 +102,11 @@ for _ in range(channel.DEEPEST):
         b'{"type":"Dumped","error":null}',
         b'{"type":"Drain","deadline":1,"successor":true}',
         b'{"type":"Reopen"}',
+        b'{"type":"Fork","slot":0,"row":0,"listeners":{}}',
+        b'{"type":"Born"}',
+        b'{"type":"Ready","stays":1}',
+        b'{"type":"Ready","code":"%s"}' % (b"x" * 200),
+        b'{"type":"Ready","unsafe":[7]}',
     ],
 )
 def test_anything_else_of_a_worker_is_an_error(packet):
