@@ -118,6 +118,14 @@ def setup(settings: Log, *, identity: str, user: User | None = None) -> None:
     release()
 
 
+def identify(identity: str) -> None:
+    """Let lines carry another identity from now on; handlers, which the application may have set up since, stay."""
+    for handler in HIERARCHY.installed:
+        for filter_ in handler.filters:
+            if isinstance(filter_, _Context):
+                filter_.identity = identity
+
+
 def reopen() -> None:
     """Reopen every log file after logrotate has moved it away. No line is lost, whoever writes meanwhile.
 
@@ -218,11 +226,11 @@ class _Context(logging.Filter):
 
     def __init__(self, identity: str) -> None:
         super().__init__()
-        self._identity = identity
+        self.identity = identity
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "identity"):
-            record.identity = self._identity
+            record.identity = self.identity
         if not hasattr(record, "request_id"):
             record.request_id = _RequestId.source() if _RequestId.source is not None else None
         return True

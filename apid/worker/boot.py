@@ -3,7 +3,8 @@
 Theory of operation. The engine is made first, after the fork; then privileges are dropped, then logging is set up again (its
 locks must be the engine's, its files the user's), and only then the application and everything it imports. The access log,
 certificates and keys are opened after the privileges are dropped, too. Ready is said when every pipeline is loaded and every
-listener is served; a trial does all that but serve.
+listener is served; a trial does all that but serve. With preload the trial stays, as the mold from which workers are forked; in
+these everything that belongs to one process is made once more.
 
 The parent imports this module before it forks: an engine must only be imported inside functions.
 """
@@ -13,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
+import functools
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +35,7 @@ from apid.worker import ending
 
 if TYPE_CHECKING:
     from apid.server.engines import base
+    from apid.worker.places import Places
 
 LOG = logger("apid.worker")
 
@@ -41,12 +45,13 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
 
     `at_end` is for who serves inline: os._exit runs no `finally` of the caller.
     """
-    born = _Born(os.getpid())
+    born = _Born(ticket, os.getpid())
     raised: BaseException | None = None
     try:
         code = _live(ticket, born)
     except BaseException as error:  # noqa: BLE001 - an application may raise anything while it loads, SystemExit too
         raised = error
+    ticket = born.ticket
     if os.getpid() != born.pid:  # a child that the application forked while it loaded
         from apid.server import forked
 
@@ -62,7 +67,8 @@ def run(ticket: channel.Ticket, at_end: Callable[[], None] | None = None) -> NoR
         at_end()
     if born.engine is not None:
         try:
-            ending.run(born.engine, born.patience or ending.ABORTED, code, threads=born.patience > 0)
+            served = born.patience > 0
+            ending.run(born.engine, born.patience or ending.ABORTED, code, first=born.before_exit, threads=served)
         except BaseException:
             LOG.exception("the exit functions failed")
     processes.flush()
@@ -74,26 +80,36 @@ class _Born:
     """How far this process has got.
 
     Attributes:
+        ticket, pid: its own; in a worker that a mold has forked, others than before.
         engine: the worker's, from the moment on when code of the application may have run.
         patience: seconds for the exit functions after a drain; 0: it never served.
+        before_exit: called before them.
     """
 
+    ticket: channel.Ticket
     pid: int
     engine: base.Engine | None = None
     patience: float = 0.0
+    before_exit: Callable[[], object] | None = None
 
 
 def _live(ticket: channel.Ticket, born: _Born) -> int:
     sys.argv = ["apid"]  # applications that parse it must not see the daemon's options
     faulthandler.enable()
-    what = "trial" if ticket.trial else f"worker {ticket.slot}"
-    setproctitle.setproctitle(f"apid: {what} (generation {ticket.generation})")
+    setproctitle.setproctitle(f"apid: {_kind(ticket)} (generation {ticket.generation})")
+    began = time.time()
     engine = prepare(ticket)
     # Imported before the application, which may change how modules are found.
+    from apid.worker import mold
     from apid.worker.forks import Forks
+    from apid.worker.hooks import OF_A_MOLD, Hooks
     from apid.worker.life import Life
+    from apid.worker.places import Places
     from apid.worker.shield import Shield
 
+    places = Places()
+    if ticket.trial and ticket.settings.daemon.preload != "off":
+        places.watch()
     shield = Shield(ticket.stacks, engine.stacks)
     forks = Forks(ticket, shield, engine)
     if ticket.channel is not None:
@@ -102,19 +118,70 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
     shield.own(descriptors(ticket, engine))
     born.engine = engine
     apps, ready = load(ticket, engine)
+    hooks = Hooks(ticket.settings.hooks)
+    hooks.after_load(OF_A_MOLD if ticket.trial else ticket.slot, ticket.generation)
+    places.stop()
     if lost := shield.lost():
         raise PipelineError(f"while it loaded, the application closed descriptors of the worker: {lost}")
     shield.hold()
+    if ticket.trial:
+        ready = _judged(ticket, ready, engine, places, began)
+        signals.block_all()
+        life = Life(ticket, apps, ready, shield, engine)
+        if not ready.stays:
+            signals.unblock_all()
+            _last_words(ticket, ready)
+            return ExitCode.OK
+        del life
+        ticket = born.ticket = mold.serve(ticket, ready, forks)
+        born.pid = os.getpid()
+        engine.renew(ticket.row)
+        shield.renew(ticket.stacks)
+        shield.own(descriptors(ticket, engine))
+        log.identify(log.identity(ticket.slot, ticket.generation, born.pid))
+        if ticket.channel is not None and _is_over(ticket.channel):
+            os._exit(ExitCode.OK)
+        signals.unblock_all()
+    hooks.after_fork(ticket.slot, ticket.generation)
+    shield.hold()
     signals.block_all()  # until the loop runs: a handler of the application may raise, and would end the boot
     life = Life(ticket, apps, ready, shield, engine)
-    if ticket.trial:
-        signals.unblock_all()
-        _last_words(ticket, ready)
-        return ExitCode.OK
     forks.server = life.server
+    born.before_exit = functools.partial(hooks.before_exit, ticket.slot, ticket.generation)
     code = life.run()
     born.patience = life.patience()
     return code
+
+
+def _kind(ticket: channel.Ticket) -> str:
+    return f"worker {ticket.slot}" if not ticket.trial else "mold" if ticket.mold else "trial"
+
+
+def _judged(
+    ticket: channel.Ticket, ready: channel.Ready, engine: base.Engine, places: Places, began: float
+) -> channel.Ready:
+    """Return what a trial says: whether it stays as a mold, or why not.
+
+    Raises:
+        ConfigError: the configuration wants a mold, and this process cannot be one.
+    """
+    from apid.worker import fingerprint, inspection
+
+    preload = ticket.settings.daemon.preload
+    if preload == "off":
+        return ready
+    unsafe = inspection.findings(engine, set(descriptors(ticket, engine).values()), places)
+    if unsafe and preload == "on":
+        raise ConfigError(
+            f"option preload = on: processes cannot share what was opened while loading: {'; '.join(unsafe)}"
+        )
+    if unsafe:
+        text = "preload = auto: each worker loads the application by itself, because processes cannot share what was opened while"
+        ready = dataclasses.replace(ready, warnings=[*ready.warnings, f"{text} loading: {'; '.join(unsafe)}"])
+    if unsafe or not ticket.mold:
+        return dataclasses.replace(ready, unsafe=unsafe)
+    files = [listener.paste.config_file for listener in ticket.settings.listeners]
+    return dataclasses.replace(ready, stays=True, code=fingerprint.of(files, began))
 
 
 def prepare(ticket: channel.Ticket) -> base.Engine:
@@ -134,7 +201,8 @@ def prepare(ticket: channel.Ticket) -> base.Engine:
     processes.drop_privileges(identity.of(daemon.user, daemon.group), daemon.umask)
     privileges.drop_capabilities()
     triple = log.identity(ticket.slot, ticket.generation, os.getpid())
-    log.setup(settings.log, identity=f"trial gen={ticket.generation} pid={os.getpid()}" if ticket.trial else triple)
+    alone = f"{_kind(ticket)} gen={ticket.generation} pid={os.getpid()}"
+    log.setup(settings.log, identity=alone if ticket.trial else triple)
     _not_alone(ticket)
     return engine
 
@@ -188,9 +256,15 @@ def _not_alone(ticket: channel.Ticket) -> None:
     if ticket.channel is None:
         return
     processes.die_with_parent(True)
+    if _is_over(ticket.channel):
+        os._exit(ExitCode.OK)  # it is dead already
+
+
+def _is_over(sock: socket.socket) -> bool:
+    """Whether the other side of a channel is closed."""
     with contextlib.suppress(BlockingIOError):
-        if not ticket.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-            os._exit(ExitCode.OK)  # it is dead already
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    return False
 
 
 def _last_words(ticket: channel.Ticket, message: channel.Message) -> None:

@@ -45,7 +45,9 @@ THREADS = 5.0
 LOOK = 0.02
 
 
-def run(engine: base.Engine, seconds: float, code: int, *, threads: bool) -> None:
+def run(
+    engine: base.Engine, seconds: float, code: int, *, threads: bool, first: Callable[[], object] | None = None
+) -> None:
     """Run the exit functions; end the process with `code` if they take too long.
 
     Args:
@@ -53,12 +55,15 @@ def run(engine: base.Engine, seconds: float, code: int, *, threads: bool) -> Non
         seconds: the deadline.
         code: the exit code.
         threads: whether to wait for non-daemon threads.
+        first: called before anything else, if anything is.
     """
     where = engine.observe()
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError here, too: no thread can be started
         faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=2)
     with contextlib.suppress(RuntimeError):
         native.start_new_thread(_watch, (where, seconds, code))
+    if threads and first is not None:
+        first()
     if threads:
         _end_threads(engine, min(THREADS, seconds / 2))
     atexit._run_exitfuncs()  # noqa: SLF001 - the only way without ending the interpreter; multiprocessing does the same

@@ -29,7 +29,8 @@ class Forks:
     """Registered once in a worker, before the application loads.
 
     Attributes:
-        bell: the worker's signals; server: what serves. Both None until there is one.
+        server: what serves; None until there is one.
+        bearing: a mold forks a worker, which gives up nothing.
     """
 
     def __init__(self, ticket: channel.Ticket, shield: Shield, engine: base.Engine) -> None:
@@ -39,18 +40,30 @@ class Forks:
         self._engine = engine
         self._masks: dict[object, set[int]] = {}
         self._left = False
+        self.bearing = False
         self.server: Server | None = None
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
 
+    def move_in(self, ticket: channel.Ticket) -> None:
+        """In a worker that a mold has forked: it has a ticket of its own."""
+        self._ticket = ticket
+        self.bearing = False
+
     def _before(self) -> None:
         """Block signals: the child still has the handlers and the wakeup descriptor of the worker."""
+        if self.bearing:
+            return
         processes.flush()  # or both write what is in the buffer
         self._masks[self._engine.thread()] = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 
     def _unblock(self) -> None:
+        if self.bearing:
+            return
         signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(self._engine.thread(), ()))
 
     def _give_up(self) -> None:
+        if self.bearing:
+            return
         self._engine.abandon()
         steps: list[Callable[[], object]] = [self._engine.become_main_thread, self._unblock]
         if not self._left:

@@ -35,6 +35,10 @@ FULL = 0.05
 """Seconds between two attempts to send when the channel is full."""
 
 
+WEIGH = 5.0
+"""Seconds between two looks at the memory that is this worker's alone, once all that it has mapped is above the limit."""
+
+
 class Life:
     """One worker that serves."""
 
@@ -62,6 +66,7 @@ class Life:
         jitter = random.SystemRandom().randint(0, settings.daemon.max_requests_jitter)
         self._most = settings.daemon.max_requests and settings.daemon.max_requests + jitter
         self._asked = False
+        self._weigh_at = 0.0
         self._unexpected: set[int] = set()
         # Not a green socket: that would adopt the timeout that an application sets with socket.setdefaulttimeout.
         self._channel = ticket.channel
@@ -277,5 +282,13 @@ class Life:
             return "recycle"
         if 2 * self.server.stuck() > self._ticket.settings.http.pool_size:
             return "stuck"
-        rss = self._ticket.settings.daemon.max_worker_rss
-        return "rss" if rss and processes.resident_bytes() >= rss else ""
+        return "rss" if self._large() else ""
+
+    def _large(self) -> bool:
+        """Whether the memory that this worker shares with nobody is above the limit; that costs more than to ask for all."""
+        most = self._ticket.settings.daemon.max_worker_rss
+        if not most or processes.resident_bytes() < most or time.monotonic() < self._weigh_at:
+            return False
+        self._weigh_at = time.monotonic() + WEIGH
+        private, _ = processes.memory()
+        return (private or processes.resident_bytes()) >= most

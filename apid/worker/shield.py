@@ -73,10 +73,23 @@ class Shield:
         if fd >= 0:
             self._register()
             self._addresses = {signum: signals.handler_address(signum) for signum in OF_STACKS}
-        self._umask = os.umask(0o022)
+        self._umask = os.umask(0o022)  # what the configuration says; the application may change it
         os.umask(self._umask)
         self._owned: dict[str, tuple[int, tuple[int, int]]] = {}
         self._warned: set[str] = set()
+
+    def renew(self, fd: int) -> None:
+        """In a worker that a mold has forked: `fd` is for its stacks, and its signals come to itself. `own` comes afterwards."""
+        bell, self.bell = self.bell, None
+        if bell is not None:
+            bell.forget()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+        self._owned = {}
+        self._register()
+        self._addresses = {signum: signals.handler_address(signum) for signum in OF_STACKS}
+        self.ring()
 
     def ring(self, *, inline: bool = False) -> signals.SignalPipe:
         """Collect signals from now on: once unblocked, none ends this process, and none is lost before it is read."""

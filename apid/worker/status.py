@@ -67,6 +67,8 @@ class Status:
             "changes": {},
             "ends": {},
             "last_end": {},
+            "outdated": None,
+            "molds": [],
             "workers": [
                 {
                     "slot": ticket.slot,
@@ -77,6 +79,8 @@ class Status:
                     "stalled": False,
                     "cause": None,
                     "spawned": self._started,
+                    "private": None,
+                    "proportional": None,
                 }
             ],
         }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import socket
     from types import FrameType
 
+    from apid import scoreboard
     from apid.server.timer_wheel import TimerWheel
 
 
@@ -298,6 +299,14 @@ class Engine(Protocol):
 
     def stacks(self) -> list[str]:
         """Return the stacks of all threads of this kind, the caller's last."""
+
+    # For molds
+
+    def renew(self, row: scoreboard.Row) -> None:
+        """In a worker that a mold has forked: a new loop, which beats into `row`, and a new executor; nothing is shared."""
+
+    def undone(self) -> list[str]:
+        """Return what the application has left to be done in the loop, with its place: a fork would lose it."""
 
     # For processes that the application forks
 

@@ -155,6 +155,24 @@ class Engine:
         blocks = ["".join(traceback.format_stack(found.gr_frame)) for found in gc.get_objects() if _suspended(found)]
         return [*blocks, "".join(traceback.format_stack(sys._getframe(1)))]  # noqa: SLF001 - its only name
 
+    # For molds
+
+    def renew(self, row: scoreboard.Row) -> None:
+        """In a worker that a mold has forked: make hub and pool; native threads have stayed behind."""
+        _former.append(self._hub)
+        self._hub.abandon()
+        loop.install(row)
+        self.loop = self._hub = loop.current()
+        self.executor = Pool(self.loop, self.executor.size)
+        _drop_native_threads()
+
+    def undone(self) -> list[str]:
+        """Return the green threads that wait, and the calls that are scheduled."""
+        spared = (greenlet.getcurrent(), self.loop.greenlet)
+        waiting = [one.gr_frame for one in gc.get_objects() if _suspended(one) and one not in spared]
+        found = [f"a green thread that waits at {loop.place(frame.f_code, frame.f_lineno)}" for frame in waiting]
+        return found + [f"a scheduled call of {where}" for where in self.loop.scheduled()]
+
     # For processes that the application forks
 
     def thread(self) -> object:
@@ -181,6 +199,10 @@ class Engine:
         for thread in self.executor.threads:
             if thread is not current:  # releasing a green lock here would wake the threads that wait for it
                 thread.switch = thread.throw = _stay
+
+
+_former: list[loop.Hub] = []
+"""Hubs of the mold: one that is collected would be ended by an exception in its green thread."""
 
 
 def _drop_native_threads() -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import sys
@@ -173,6 +174,14 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         LOG.error("the event loop was interrupted by an exception, perhaps of a signal handler", exc_info=error)
         _sleep(BREATH)
 
+    def scheduled(self) -> list[str]:
+        """Return where the code of the calls lies that others have scheduled."""
+        timers = [timer for _, timer in (*self.timers, *self.next_timers)]
+        calls = [timer.tpl for timer in timers if not timer.called and getattr(timer, "tpl", None)]
+        return [
+            _code_of(function, args) for function, args, _ in calls if getattr(function, "__self__", None) is not self
+        ]
+
     def abandon(self) -> None:
         """In a process that the application forked: drop all timers, calls and registrations, and close the epoll descriptor."""
         self.abandoned = self.stopping = True
@@ -260,6 +269,20 @@ class Hub(epolls.Hub):  # type: ignore[misc]  # eventlet has no types
         if self.abandoned:
             forked.leave(exc_info[1])
         LOG.error("a green thread ended with an exception, woken by %r", timer, exc_info=exc_info)
+
+
+def place(code: Any, line: int) -> str:
+    """Return `FILE:LINE (FUNCTION)`."""
+    return f"{code.co_filename}:{line} ({code.co_name})"
+
+
+def _code_of(*things: Any) -> str:
+    """Return the place of the first function among them; green threads are switched to, and their function is an argument."""
+    for thing in itertools.chain.from_iterable(one if isinstance(one, tuple) else (one,) for one in things):
+        code = getattr(getattr(thing, "__func__", thing), "__code__", None)
+        if code is not None:
+            return place(code, code.co_firstlineno)
+    return repr(things[0])
 
 
 def _nothing() -> None:

@@ -190,6 +190,18 @@ class Engine:
         ]
         return [*blocks, "".join(traceback.format_stack(frames[mine]))]
 
+    # For molds
+
+    def renew(self, row: scoreboard.Row) -> None:
+        """In a worker that a mold has forked: make loop and executor."""
+        self.loop.abandon()
+        self.loop = Loop(row)
+        self.executor = Executor(self.loop, self.executor.size)
+
+    def undone(self) -> list[str]:
+        """Nothing: no code of the application runs in the loop."""
+        return []
+
     # For processes that the application forks
 
     def thread(self) -> object:
