@@ -74,6 +74,7 @@ def document(
         "line": facts["line"],
         "phase": facts["phase"],
         "degraded": facts["degraded"],
+        "outdated": facts["outdated"],
         "uptime": round(now - facts["started"], 3),
         "generation": facts["generation"],
         "wanted": facts["wanted"],
@@ -93,7 +94,12 @@ def document(
             for worker, row in rows
             if row.seat[scoreboard.PID] == worker["pid"]  # else the row was folded since the facts were published
         ],
+        "molds": [_mold(mold, now) for mold in facts["molds"]],
     }
+
+
+def _mold(mold: dict[str, Any], now: float) -> dict[str, Any]:
+    return {name: value for name, value in mold.items() if name != "spawned"} | {"age": round(now - mold["spawned"], 3)}
 
 
 def _listener(listener: dict[str, Any], found: AcceptQueue | None) -> dict[str, Any]:
@@ -148,6 +154,8 @@ def _worker(
         "beat_age": round(max(0, now_ns - beat) / 1e9, 3) if beat else None,
         "hub_lag": round(cells[scoreboard.HUB_LAG_NS] / 1e9, 6),
         "rss": processes.resident_bytes(worker["pid"]),
+        "private": worker["private"],
+        "proportional": worker["proportional"],
         "latency": _latency(row.histogram.tolist(), int(cells[scoreboard.LATENCY_SUM_US])),
         "oldest": listed[0] if listed else None,
         "flights": listed[:most_flights],

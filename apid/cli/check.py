@@ -8,19 +8,27 @@ from typing import Any
 from apid.conf.settings import Listener, Settings
 
 
-def render(settings: Settings, report: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+def render(settings: Settings, report: Mapping[str, Any], notes: Sequence[str] = (), unsafe: Sequence[str] = ()) -> str:
     """Return the text for people.
 
     Args:
         settings: as loaded.
         report: for each listener, by name, what apid.worker.pipeline.describe told.
         notes: what may be wrong.
+        unsafe: what the application has opened while loading that processes cannot share.
     """
     lines = [*_files(settings), "", *_options(settings)]
     for listener in settings.listeners:
         lines += ["", *_listener(listener, report.get(listener.name))]
+    lines += ["", _loading(settings, unsafe)]
     lines += ["", "Notes:", *(f"  {note}" for note in notes)] if notes else []
     return "\n".join(lines)
+
+
+def _loading(settings: Settings, unsafe: Sequence[str]) -> str:
+    if settings.daemon.preload != "off" and not unsafe:
+        return "The application is loaded once, and workers are forked from there."
+    return f"Each worker loads the application by itself: {'it is not fork-safe' if unsafe else 'preload = off'}."
 
 
 def _files(settings: Settings) -> Iterator[str]:

@@ -73,6 +73,7 @@ def serve(argv: Sequence[str]) -> int:
             _inline(settings, listeners, reserved.places, holdings)
         board = Scoreboard.create()
         _guarded(board, settings)
+        processes.adopt_orphans(True)
         effects = Effects(
             settings,
             listeners,
@@ -168,7 +169,9 @@ def _taken_over(
     if board is None:
         board = Scoreboard.create()
         if settings is not None:
+            processes.adopt_orphans(False)
             _guarded(board, settings)
+    processes.adopt_orphans(True)
     effects = Effects(
         serving(settings, places) if settings is not None else None,
         listeners,

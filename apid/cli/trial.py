@@ -33,7 +33,7 @@ def check(argv: Sequence[str], asker: int | None = None) -> int:
     if isinstance(message, channel.BootFailed):
         raise PipelineError(message.reason if not message.detail else f"{message.reason}\n{message.detail.rstrip()}")
     notes = [*found.notes, *message.warnings, *foundations.findings(settings)]
-    print(rendering.render(settings, message.report, notes))  # noqa: T201 - its output
+    print(rendering.render(settings, message.report, notes, message.unsafe))  # noqa: T201 - its output
     return ExitCode.OK
 
 

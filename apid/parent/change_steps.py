@@ -1,7 +1,7 @@
 """A reload or an upgrade, step by step: prepare, try, raise, commit; or take everything back. Pure: state in, actions out.
 
     PREPARING  the parent reads the configuration and binds what is new in it    Prepared -> TRYING, Failed -> taken back
-    TRYING     a throw-away child loads every pipeline (upgrade: the new program) Ready and exit 0 -> RAISING (upgrade: exec)
+    TRYING     a mold or a throw-away child loads the pipelines (upgrade: the new program) Ready -> RAISING (upgrade: exec)
     RAISING    workers of generation n+1 boot beside those of n                   all ready -> committed; then n drains
 Whatever goes wrong, generation n has not been touched.
 """
@@ -14,7 +14,7 @@ import signal
 
 from apid import channel
 from apid.conf.settings import Daemon
-from apid.parent import events, polls, scaling
+from apid.parent import events, molds, polls, scaling
 from apid.parent.backoff import STABLE, Backoff
 from apid.parent.children import Child
 from apid.parent.dismissal import dismiss
@@ -76,10 +76,11 @@ def note(state: State, event: events.Prepared | events.Failed | events.TrialStar
         change.trial = event.pid
         return []
     change.daemon, change.wanted = event.daemon, scaling.after_reload(state, event.daemon.workers)
-    if change.tried:
-        return _raise(change, now)
+    preloads = molds.used(state, change.generation)
+    if change.tried and not preloads:
+        return loaded(change, now)
     change.step, change.deadline = Step.TRYING, _patience(event.daemon, now)
-    return [events.Try(change.generation)]
+    return molds.cast(state, change.generation, now) if preloads else [events.Try(change.generation)]
 
 
 def trial_said(state: State, event: events.Said | events.Violation) -> list[Action]:
@@ -113,17 +114,18 @@ def trial_ended(state: State, code: int, now: float) -> list[Action]:
     if change.kind == "upgrade":
         change.step, change.deadline, change.tried = Step.PREPARING, 0.0, True
         return [*said, events.Exec(change.generation)]
-    return said + _raise(change, now)
+    return said + loaded(change, now)
 
 
-def _raise(change: Change, now: float) -> list[Action]:
+def loaded(change: Change, now: float) -> list[Action]:
+    """The application of the generation to be has been loaded: its workers are forked."""
     change.step = Step.RAISING
     if change.daemon is not None:
         # Each boot has its own deadline; this one ends a generation whose workers keep dying after they were ready. Workers that
         # still drain from the last change may hold places until their own deadline.
         boot, drain = change.daemon.startup_timeout, change.daemon.graceful_shutdown_timeout
         change.deadline = now + 2 * boot + drain if boot and drain else 0.0
-    text = f"{change.kind}: generation {change.generation} is loaded on trial; {change.wanted} workers boot"
+    text = f"{change.kind}: generation {change.generation} is loaded; {change.wanted} workers boot"
     return [Say(logging.INFO, text)]
 
 
@@ -183,6 +185,9 @@ def _commit(state: State, change: Change, now: float) -> list[Action]:
     state.wanted, state.change, state.recycling = change.wanted, None, 0
     state.phase, state.ever_ready = Phase.RUNNING, True
     state.backoffs = {slot: Backoff() for slot in range(state.wanted)}
+    state.molding, state.outdated = Backoff(), ""
+    state.alone &= {state.generation}
+    state.codes = {of: code for of, code in state.codes.items() if of == state.generation}
     actions: list[Action] = [events.Commit(change.generation), events.Leave(False)]
     for child in state.children:
         if child.generation != change.generation:
@@ -218,6 +223,9 @@ def fail(state: State, reason: str, now: float, detail: str = "") -> list[Action
     actions: list[Action] = []
     if change.trial:
         actions.append(events.Kill(change.trial, signal.SIGKILL))
+    actions += molds.dismiss(state, change.generation, now)
+    state.alone.discard(change.generation)
+    state.codes.pop(change.generation, None)
     for child in state.children.of(change.generation):
         # one that is ready has been accepting: it drains, or a failed reload would cost requests
         actions += dismiss(state, child, Cause.RELOAD, now, successor=True)

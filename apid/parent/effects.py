@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
-import socket
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -20,18 +18,16 @@ from apid.errors import ApidError, BindError, ConfigError
 from apid.flight import in_words
 from apid.loggers import logger
 from apid.parent import events, faults, foundations, ownlog, program
+from apid.parent.births import TRIALS, Births
 from apid.parent.events import Action, Cause, Event
 from apid.parent.exposures import Exposures
 from apid.parent.listeners import Listeners, Places, keys_of
+from apid.parent.memory import Memory
 from apid.parent.reservation import Holdings, Reservation
-from apid.parent.stacks import Stacks
-from apid.posix import processes, rights, systemd
-from apid.scoreboard import GENERATION, REQUESTS, ROWS, Row, Scoreboard
+from apid.posix import processes, systemd
+from apid.scoreboard import GENERATION, REQUESTS, Scoreboard
 
 LOG = logger("apid.parent")
-
-TRIALS = ROWS - 1
-"""The row of trials, which count nothing."""
 
 Load = Callable[[], Settings]
 RunWorker = Callable[[channel.Ticket], NoReturn]
@@ -41,7 +37,7 @@ class Effects:
     """The hands of the parent: everything it holds that is not a plain value.
 
     Attributes:
-        settings: of each generation that is or may be. channels: our ends, by pid of worker or trial.
+        settings: of each generation that is or may be. births: the children's descriptors and rows.
         code: set once the daemon is to end.
     """
 
@@ -64,9 +60,9 @@ class Effects:
         self.generation = generation
         self.listeners = listeners
         self.board = board or Scoreboard.create()
-        self.channels: dict[int, socket.socket] = {}
-        self.rows: dict[int, int] = {}
-        self.stacks = Stacks()
+        self.births = Births(self.board, listeners)
+        self.channels, self.rows, self.stacks = self.births.channels, self.births.rows, self.births.stacks
+        self.memory = Memory()
         self.holdings = holdings
         self.notifier = notifier
         self.argv = tuple(argv)
@@ -107,7 +103,9 @@ class Effects:
     def _perform(self, action: Action) -> list[Event]:
         match action:
             case events.Spawn():
-                return [self._spawn(action)]
+                return self._spawn(action)
+            case events.Cast():
+                return [self._cast(action.generation)]
             case events.Prepare():
                 return [self._prepare(action.generation)]
             case events.Try():
@@ -171,73 +169,51 @@ class Effects:
 
     # ---- children ----
 
-    def _spawn(self, action: events.Spawn) -> Event:
-        if action.generation not in self.settings:  # upgraded, and the configuration cannot be read any more
-            return events.SpawnFailed(action.slot, action.generation, "its configuration is gone; mend it and reload")
-        row = next((index for index in range(TRIALS) if index not in self.rows.values()), -1)
+    def _spawn(self, action: events.Spawn) -> list[Event]:
+        slot, generation, mold = action.slot, action.generation, action.mold
+        if generation not in self.settings and not mold:  # upgraded, and the configuration cannot be read any more
+            return [events.SpawnFailed(slot, generation, "its configuration is gone; mend it and reload")]
+        row = self.births.free_row()
         if row < 0:
-            return events.SpawnFailed(action.slot, action.generation, "every row of the scoreboard is taken")
+            return [events.SpawnFailed(slot, generation, "every row of the scoreboard is taken", mold)]
         try:
-            pid = self._fork(action.slot, action.generation, row, trial=False)
+            if mold:
+                self.births.order(mold, (slot, generation, row), self.places[generation])
+                return []
+            pid = self._fork("worker", slot, generation, row)
         except OSError as error:
-            return events.SpawnFailed(action.slot, action.generation, error.strerror or str(error))
-        self.rows[pid] = row
-        return events.Spawned(pid, action.slot, action.generation, row)
+            return [events.SpawnFailed(slot, generation, error.strerror or str(error), mold)]
+        return [events.Spawned(pid, slot, generation, row)]
 
-    def _fork(self, slot: int, generation: int, row_index: int, *, trial: bool) -> int:
-        settings = self.settings[generation]
-        row = self.board.row(row_index)
-        row.clear()
-        with contextlib.ExitStack() as undo:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            undo.enter_context(ours)
-            with theirs:
-                ours.setblocking(False)
-                rights.refuse(ours)
-                undo.callback(os.close, stacks := self.stacks.new())
-                ticket = channel.Ticket(
-                    slot=slot,
-                    generation=generation,
-                    settings=settings,
-                    listeners={name: self.listeners.of(keys) for name, keys in self.places[generation].items()},
-                    channel=theirs,
-                    board=self.board,
-                    row=row,
-                    trial=trial,
-                    stacks=stacks,
-                )
+    def _fork(self, kind: str, slot: int, generation: int, row: int) -> int:
+        keys = self.places[generation]
 
-                def child() -> NoReturn:
-                    ours.close()
-                    self._let_go(row)
-                    self.listeners.keep(keys_of(self.places[generation]))
-                    self._run_worker(ticket)
+        def child(ticket: channel.Ticket) -> NoReturn:
+            self.in_child()
+            for holdings in [self.holdings, *(reserved.fresh for reserved in self._reserved.values())]:
+                holdings.in_child()
+            self.listeners.keep([] if kind == "mold" else keys_of(keys))
+            self._run_worker(ticket)
 
-                pid = processes.fork(child)
-                undo.pop_all()  # after the fork nothing can fail that would have to be taken back
+        pid = self.births.fork(kind, (slot, generation, row), self.settings[generation], keys, child)
         self.reaped.discard(pid)
-        self.channels[pid] = ours
-        self.stacks.add(pid, stacks)
-        row.take(0 if trial else pid, slot, generation)
         return pid
-
-    def _let_go(self, row: Row) -> None:
-        """In a fresh child: close what is the parent's alone, or a sibling would keep a dead worker's channel open."""
-        self.board.in_child(row)
-        self.in_child()
-        for sock in self.channels.values():
-            sock.close()
-        for fd in self.stacks.items().values():
-            os.close(fd)
-        for holdings in [self.holdings, *(reserved.fresh for reserved in self._reserved.values())]:
-            holdings.in_child()
 
     def _try(self, generation: int) -> Event:
         try:
-            pid = self._fork(0, generation, TRIALS, trial=True)
+            pid = self._fork("trial", 0, generation, TRIALS)
         except OSError as error:
             return events.Failed(generation, f"cannot fork a trial: {error.strerror}")
         return events.TrialStarted(generation, pid)
+
+    def _cast(self, generation: int) -> Event:
+        if generation not in self.settings:
+            return events.CastFailed(generation, "its configuration is gone; mend it and reload")
+        try:
+            pid = self._fork("mold", 0, generation, TRIALS)
+        except OSError as error:
+            return events.CastFailed(generation, error.strerror or str(error))
+        return events.MoldStarted(generation, pid)
 
     def _try_program(self, generation: int) -> Event:
         try:
@@ -278,7 +254,7 @@ class Effects:
 
     def _retire(self, action: events.Retire) -> None:
         self.rows.pop(action.pid, None)
-        self.forget(action.pid)
+        self.births.forget(action.pid)
         row = self.board.row(action.row)
         expected = action.cause in (Cause.RELOAD, Cause.STOP, Cause.SCALE) or not action.reason
         level = logging.ERROR if action.cause not in _PLANNED else logging.WARNING if action.lost else logging.INFO
@@ -296,15 +272,6 @@ class Effects:
     def in_flight(self, pid: int) -> tuple[str, ...]:
         """The requests in flight of a worker that may have ended already; none of one that is no worker."""
         return self.board.row(self.rows[pid]).in_flight() if pid in self.rows else ()
-
-    def forget(self, pid: int) -> None:
-        """Close what belonged to a child that is gone."""
-        sock = self.channels.pop(pid, None)
-        try:
-            self.stacks.remove(pid)
-        finally:
-            if sock is not None:
-                sock.close()
 
     # ---- generations ----
 
@@ -385,7 +352,8 @@ class Effects:
         """Leave nothing behind; what cannot be removed keeps nothing else."""
         steps: list[Callable[[], object]] = [lambda: self.exposures.collect(float("inf")), self.listeners.close]
         steps += [self.holdings.end, *(reserved.fresh.end for reserved in self._reserved.values())]
-        steps += [functools.partial(self.forget, pid) for pid in list(self.channels)]
+        steps += [self.births.end]
+        steps += [functools.partial(self.births.forget, pid) for pid in list(self.channels)]
         for step in steps:
             with self.faults.caught("the end"):
                 step()

@@ -20,6 +20,9 @@ RESCUE = 60.0
 """Seconds that a stop waits at most for a worker that answers the accept queues; startup_timeout and graceful_shutdown_timeout
 shorten it."""
 
+TRIES_AT_START = 3
+"""Deaths during boot after which a daemon that has never had a ready worker gives up."""
+
 STOPPED = "the daemon was told to stop"
 
 
@@ -122,7 +125,13 @@ def give_up(state: State, code: ExitCode, reason: str, detail: str, now: float) 
 
 def finish(state: State) -> list[Action]:
     """Once the last child is gone, so is the parent."""
-    if len(state.children) or state.pending or state.abandoning or state.phase in (Phase.LEAVING, Phase.ENDED):
+    if (
+        len(state.children)
+        or state.molds
+        or state.pending
+        or state.abandoning
+        or state.phase in (Phase.LEAVING, Phase.ENDED)
+    ):
         return []
     code = state.exit_code or (ExitCode.CUT if state.cut or state.killed else ExitCode.OK)
     state.phase = Phase.ENDED

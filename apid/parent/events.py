@@ -72,22 +72,42 @@ class TrialStarted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MoldStarted:
+    """A process loads the application of a generation."""
+
+    generation: int
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CastFailed:
+    """fork(2) failed for a mold."""
+
+    generation: int
+    reason: str
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Spawned:
-    """A worker was forked."""
+    """A worker was forked; `mold` is the pid of who forked it, 0 for the parent, and `took` the seconds since it was asked to."""
 
     pid: int
     slot: int
     generation: int
     row: int
+    mold: int = 0
+    took: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """fork(2) failed."""
+    """No worker was forked: fork(2) failed, or the mold is no more."""
 
     slot: int
     generation: int
     reason: str
+    mold: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,6 +184,8 @@ Event = (
     | Failed
     | Committed
     | TrialStarted
+    | MoldStarted
+    | CastFailed
     | Spawned
     | SpawnFailed
     | Said
@@ -195,6 +217,13 @@ class Try:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Cast:
+    """Fork a mold, which loads what `Try` loads. Answered by MoldStarted or CastFailed, then Said, at its end Exited."""
+
+    generation: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TryProgram:
     """Start the installed program in a child that only says whether it could take over. Answered as Try."""
 
@@ -210,10 +239,11 @@ class Exec:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spawn:
-    """Fork a worker. Answered by Spawned or SpawnFailed."""
+    """Fork a worker, or have the mold of this pid fork it. Answered by Spawned or SpawnFailed, of a mold in a later turn."""
 
     slot: int
     generation: int
+    mold: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -341,6 +371,7 @@ class End:
 Action = (
     Prepare
     | Try
+    | Cast
     | TryProgram
     | Exec
     | Spawn

@@ -75,7 +75,9 @@ def outcome(action: Action, error: BaseException) -> list[Event]:
         case events.Prepare() | events.Try() | events.TryProgram() | events.Exec():
             return [events.Failed(action.generation, reason, detail(error))]
         case events.Spawn():
-            return [events.SpawnFailed(action.slot, action.generation, reason)]
+            return [events.SpawnFailed(action.slot, action.generation, reason, action.mold)]
+        case events.Cast():
+            return [events.CastFailed(action.generation, reason, detail(error))]
         case events.Commit():
             return [events.Committed((reason,))]
         case events.ReopenLogs():

@@ -26,6 +26,7 @@ from apid.channel import Sender
 from apid.errors import ExitCode
 from apid.loggers import logger
 from apid.parent import events, faults, upgrade
+from apid.parent.births import Birth
 from apid.parent.commands import SERVER, Commands, forget
 from apid.parent.control import Client
 from apid.parent.effects import Effects
@@ -75,6 +76,8 @@ class Loop:
         self._warned: set[str] = set()
         self._heard_out: set[int] = set()
         """Children whose channel is at its end: nothing to poll, though they may not have exited yet."""
+        self._ordered: set[Birth] = set()
+        """What is polled of `effects.births.unborn`."""
         self._violators: set[int] = set()
         """Children that violated the protocol: they are being killed, and nothing else is read from them."""
         effects.in_child = self._in_child
@@ -169,6 +172,8 @@ class Loop:
             with self._faults.caught("an event of the loop"):
                 if key.data == SERVER or isinstance(key.data, Client):
                     self._commands.handle(key.data, mask)
+                elif isinstance(key.data, Birth):
+                    said += self._deliver([key.data])
                 elif key.data != "bell":
                     said += self._hear(key.data, MESSAGES_A_TURN)
         with self._faults.caught("the signals"):
@@ -186,14 +191,17 @@ class Loop:
 
     def _last_words(self, exits: list[Event]) -> list[Event]:
         """Exits, after what the children said: it may have arrived after the poll and before the exit."""
-        said: list[Event] = []
+        # a worker may have ended right after it was born
+        said: list[Event] = self._deliver(list(self.effects.births.unborn)) if exits else []
         for event in exits:
             with self._faults.caught("the end of a child"):
                 if isinstance(event, events.Exited):
                     said += self._hear(event.pid, MESSAGES_AT_ITS_END)
                     said += self.effects.trial_over(event.pid, event.code)
                     if event.pid not in self.plan.state.children:
-                        self.effects.forget(event.pid)  # a trial; a worker's things go when it is retired
+                        self.effects.births.forget(
+                            event.pid
+                        )  # a trial, a mold; a worker's things go when it is retired
         return said + exits
 
     def _timeout(self) -> float | None:
@@ -225,7 +233,8 @@ class Loop:
         """The messages that a child has sent; what is left comes in the next turn."""
         sock = self.effects.channels.get(pid) if pid not in self._violators else None
         change = self.plan.state.change
-        sender = Sender.TRIAL if change is not None and change.trial == pid else Sender.WORKER
+        loads = pid in self.plan.state.molds or (change is not None and change.trial == pid)
+        sender = Sender.TRIAL if loads else Sender.WORKER
         heard: list[Event] = []
         for _ in range(most):
             if sock is None:
@@ -249,6 +258,18 @@ class Loop:
                 break
         return heard
 
+    def _deliver(self, births: list[Birth]) -> list[Event]:
+        """What has become of workers that molds were ordered to fork."""
+        found: list[Event] = []
+        for birth in births:
+            with self._faults.caught("the birth of a worker"):
+                forget(self._selector, birth.sock)
+                self._ordered.discard(birth)
+                event = self.effects.births.hear(birth, self.effects.reaped)
+                if event is not None:
+                    found.append(event)
+        return found
+
     def _warn(self, warnings: list[str]) -> None:
         """Log what workers say of their pipelines: each text once, however many workers and generations say it."""
         for warning in warnings:
@@ -264,6 +285,8 @@ class Loop:
             self.effects.exposures.collect(now)
         if now < self._watch.due:
             return []
+        with self._faults.caught("the look at the memory of a process"):
+            self.effects.memory.look({*(child.pid for child in self.plan.state.children), *self.plan.state.molds})
         beats: dict[int, float] = {}
         for child in self.plan.state.children:
             row = self.effects.board.row(child.row)
@@ -287,6 +310,10 @@ class Loop:
             if pid not in self._watched and sock.fileno() >= 0 and pid not in self._heard_out:
                 self._selector.register(sock, selectors.EVENT_READ, pid)
                 self._watched[pid] = sock
+        for birth in self.effects.births.unborn:
+            if birth not in self._ordered:
+                self._selector.register(birth.sock, selectors.EVENT_READ, birth)
+                self._ordered.add(birth)
         self._heard_out &= set(channels)
         self._violators &= set(channels)
 
@@ -308,6 +335,8 @@ class Loop:
 
     def _become_now(self) -> None:
         """Exec. Signals are blocked first: what comes from now on waits for the new image, what came before is handled here."""
+        if self.effects.births.unborn and self.effects.code is None:
+            return  # its pid would be lost
         generation, self._becoming = self._becoming, 0
         change = self.plan.state.change
         if self.effects.code is not None or change is None or change.generation != generation or not change.tried:

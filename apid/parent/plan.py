@@ -15,7 +15,7 @@ import signal
 from apid import channel
 from apid.conf.settings import Daemon
 from apid.errors import ExitCode
-from apid.parent import change_steps, ending, events, polls, protocol, scaling
+from apid.parent import change_steps, ending, events, molding, molds, polls, protocol, scaling, seats
 from apid.parent.children import Child
 from apid.parent.dismissal import NEVER_GONE, dismiss, dismiss_strays, never_gone, note_kills, quiesce
 from apid.parent.events import Action, Asked, Cause, Event, Say
@@ -23,9 +23,6 @@ from apid.parent.lifecycle import Stage, Turn
 from apid.parent.phases import NEXT, REFUSALS, Command, Phase
 from apid.parent.phases import ending as is_ending
 from apid.parent.state import State, Step
-
-TRIES_AT_START = 3
-"""Deaths during boot after which a daemon that has never had a ready worker gives up."""
 
 LAST_WORDS = 0.4
 """Seconds between the dump of a hung worker's stack and its kill."""
@@ -48,7 +45,8 @@ class Plan:
             return []
         if not isinstance(event, events.Abandoned):
             self.state.abandoning = False  # its outcome would have come first, so there is none: the action has failed
-        actions = self._note(event, now)
+        loader = self._note_of_loader(event, now)
+        actions = self._note(event, now) if loader is None else loader
         actions += self._overdue(now)
         actions += self._never_gone(now) if isinstance(event, events.Tick) else []  # after the exits of this turn
         actions += self._reconcile(now)
@@ -70,9 +68,8 @@ class Plan:
             times.append(now)
         if state.phase is Phase.LEAVING:
             times.append(state.leave_at)
-        if state.phase in (Phase.STARTING, Phase.RUNNING, Phase.LEAVING) and state.room() > 0:
-            empty = [slot for slot in range(state.wanted) if not state.holders(state.generation, slot)]
-            times += [state.backoff(slot).not_before for slot in empty]
+        times += [mold.deadline for mold in state.molds.values() if mold.deadline]
+        times += seats.deadlines(state)
         times += state.recovers(now)
         if state.patient() and state.daemon.startup_timeout:
             times.append(state.started + state.daemon.startup_timeout)
@@ -86,16 +83,9 @@ class Plan:
             case Asked():
                 return self._asked(event, now)
             case events.Spawned():
-                state.pending.discard((event.slot, event.generation))
-                child = Child(event.pid, event.slot, event.generation, event.row, spawned=now)
-                boot = (state.change and state.change.daemon) or state.daemon
-                child.deadline = now + boot.startup_timeout if boot.startup_timeout else 0.0
-                members = {state.generation, state.change.generation if state.change else state.generation}
-                child.abandoned = event.generation not in members
-                state.children.add(child)
-                return []
+                return seats.spawned(state, event, now)
             case events.SpawnFailed():
-                return self._spawn_failed(event, now)
+                return seats.spawn_failed(state, event, now)
             case events.Said() | events.Violation():
                 return self._said(event, now)
             case events.Exited():
@@ -110,8 +100,23 @@ class Plan:
                 return change_steps.committed(state, event, now)
             case events.Prepared() | events.Failed() | events.TrialStarted():
                 return change_steps.note(state, event, now)
-            case events.Tick():
-                return []
+        return []
+
+    def _note_of_loader(self, event: Event, now: float) -> list[Action] | None:
+        """Take note of what happens to a process that loads an application: a trial or a mold; None: it is none of these."""
+        state, trial = self.state, self.state.change.trial if self.state.change is not None else 0
+        match event:
+            case events.MoldStarted() | events.CastFailed():
+                return molding.note(state, event, now)
+            case events.Said() | events.Violation() if event.pid in state.molds:
+                return molding.said(state, state.molds[event.pid], event, now)
+            case events.Exited() if event.pid in state.molds:
+                return molding.ended(state, state.molds[event.pid], event.code, now)
+            case events.Said() | events.Violation() if event.pid == trial:
+                return change_steps.trial_said(state, event)
+            case events.Exited() if event.pid == trial:
+                return change_steps.trial_ended(state, event.code, now)
+        return None
 
     def _asked(self, event: Asked, now: float) -> list[Action]:
         state, command, who = self.state, event.command, event.who
@@ -137,27 +142,8 @@ class Plan:
             case Command.GROW | Command.SHRINK | Command.SCALE:
                 return scaling.ask(state, event)
 
-    def _spawn_failed(self, event: events.SpawnFailed, now: float) -> list[Action]:
-        state = self.state
-        state.pending.discard((event.slot, event.generation))
-        if state.rescuing():
-            return [Say(logging.ERROR, f"cannot fork a worker: {event.reason}"), *ending.close(state, now)]
-        if state.change is not None and event.generation == state.change.generation:
-            return change_steps.fail(state, f"cannot fork a worker: {event.reason}", now)
-        pause = max(1.0, state.backoff(event.slot).died(now, 0.0, f"cannot fork: {event.reason}"))
-        state.backoff(event.slot).not_before = now + pause
-        return [
-            Say(
-                logging.ERROR,
-                f"cannot fork a worker: {event.reason}; trying again in {pause:.0f} s",
-                {"worker": event.slot, "gen": event.generation},
-            )
-        ]
-
     def _said(self, event: events.Said | events.Violation, now: float) -> list[Action]:
         state = self.state
-        if state.change is not None and event.pid == state.change.trial:
-            return change_steps.trial_said(state, event)
         child = state.children.get(event.pid)
         if child is None:
             return []
@@ -212,8 +198,6 @@ class Plan:
 
     def _exited(self, event: events.Exited, now: float) -> list[Action]:
         state = self.state
-        if state.change is not None and event.pid == state.change.trial:
-            return change_steps.trial_ended(state, event.code, now)
         child = state.children.get(event.pid)
         if child is None:
             return []
@@ -254,7 +238,7 @@ class Plan:
         pause = state.backoff(child.slot).died(now, now - child.ready if child.ready else 0.0, child.reason or cause)
         if stage is Stage.BOOTING and not state.ever_ready:
             state.boot_deaths += 1
-            if state.boot_deaths >= TRIES_AT_START and state.change is None:
+            if state.boot_deaths >= ending.TRIES_AT_START and state.change is None:
                 text = f"no worker ever became ready; the last one: {child.reason or cause}"
                 return ending.give_up(state, ExitCode.NO_WORKER, text, "", now)
         actions = change_steps.aftermath(state, child, cause, now)
@@ -274,6 +258,7 @@ class Plan:
         for child in state.children:
             if child.deadline and now >= child.deadline:
                 actions += self._late(child, now)
+        actions += molding.overdue(state, now)
         actions += change_steps.overdue(state, now)
         actions += polls.overdue(state, now)
         if state.phase is Phase.LEAVING and now >= state.leave_at:
@@ -312,7 +297,7 @@ class Plan:
 
     def _never_gone(self, now: float) -> list[Action]:
         """Give up the workers that do not end: neither a stop nor a reload waits for them."""
-        actions: list[Action] = []
+        actions = molding.never_gone(self.state, now)
         for child in never_gone(self.state, now):
             actions += [Say(logging.ERROR, NEVER_GONE, _triple(child))]
             actions += self._exited(events.Exited(child.pid, -signal.SIGKILL), now)
@@ -322,11 +307,11 @@ class Plan:
 
     def _reconcile(self, now: float) -> list[Action]:
         state = self.state
-        actions = dismiss_strays(state, now)
+        actions = [*dismiss_strays(state, now), *molds.dismiss_strays(state, now)]
         if state.rescuing() and state.complete(state.generation, state.wanted):
             actions += ending.close(state, now)
         if state.phase is Phase.LEAVING and (state.waiting is None or state.rescuing()):
-            actions += self._fill(state.generation, state.wanted, now)
+            actions += seats.fill(state, state.generation, state.wanted, now)
         if is_ending(state.phase):
             return actions + ending.finish(state)
         # Commit before forking, so that no worker is forked for a generation that the commit ends; and dismiss the surplus before
@@ -335,13 +320,13 @@ class Plan:
             actions += scaling.surplus(state, state.change.generation, state.change.wanted, now)
         actions += change_steps.advance(state, now)
         if state.phase in (Phase.STARTING, Phase.RUNNING):
-            actions += self._fill(state.generation, state.wanted, now)
+            actions += seats.fill(state, state.generation, state.wanted, now)
             actions += scaling.surplus(state, state.generation, state.wanted, now)
             actions += self._recycle(now)
         if state.phase is Phase.STARTING and state.complete(state.generation, state.wanted):
             actions += self._started("")
         if state.change is not None and state.change.step is Step.RAISING:
-            actions += self._fill(state.change.generation, state.change.wanted, now)
+            actions += seats.fill(state, state.change.generation, state.change.wanted, now)
         return actions + scaling.settle(state, now)
 
     def _started(self, but: str) -> list[Action]:
@@ -349,21 +334,6 @@ class Plan:
         state.phase = Phase.RUNNING
         text = f"ready: {len(state.ready(state.generation))} workers of generation {state.generation}"
         return [Say(logging.INFO, f"{text}; {but}" if but else text), events.Announce("ready")]
-
-    def _fill(self, generation: int, wanted: int, now: float) -> list[Action]:
-        """Fork for each empty seat of a generation, as far as back-off and the limit on all workers allow."""
-        state = self.state
-        actions: list[Action] = []
-        for slot in range(wanted):
-            if state.room() <= 0:
-                break
-            if state.holders(generation, slot) or (slot, generation) in state.pending:
-                continue
-            if generation == state.generation and state.backoff(slot).not_before > now:
-                continue
-            state.pending.add((slot, generation))
-            actions.append(events.Spawn(slot, generation))
-        return actions
 
     def _recycle(self, now: float) -> list[Action]:
         """One worker at a time is replaced at its own wish; its successor is ready before it is ordered to drain."""
@@ -375,7 +345,7 @@ class Plan:
             if not asking or any(c.stage is Stage.BOOTING for c in state.children):
                 return []
             state.recycling = asking[0].pid
-            return self._fill(state.generation, state.wanted, now)
+            return seats.fill(state, state.generation, state.wanted, now)
         old = state.children.get(state.recycling)
         if old is None:
             state.recycling = 0

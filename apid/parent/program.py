@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from apid.bounds import clean
 from apid.posix import memfd
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Of the document that an upgrade hands over; the new program is asked beforehand whether it reads it."""
 
 OUTPUT = 4 * 1024 * 1024

@@ -17,7 +17,7 @@ from apid.parent.effects import Effects
 from apid.parent.events import Cause
 from apid.parent.lifecycle import Stage
 from apid.parent.phases import Phase
-from apid.parent.state import State, Verdict
+from apid.parent.state import Mold, State, Verdict
 from apid.posix import accept_queue, sockets
 from apid.version import VERSION
 
@@ -46,7 +46,7 @@ def status_line(state: State, now: float) -> str:
     if stalled:
         parts.append(f"{stalled} stalled")
     if state.phase is Phase.RUNNING and state.degraded(now):
-        parts.append("degraded")
+        parts.append("degraded: reload" if state.outdated else "degraded")
     return "; ".join(parts)
 
 
@@ -81,7 +81,9 @@ def facts(state: State, effects: Effects, now: float) -> dict[str, Any]:
         },
         "ends": dict.fromkeys(CAUSES, 0) | state.ends,
         "last_end": {str(slot): cause for slot, cause in state.last_end.items()},
-        "workers": [_worker(child) for child in _seated(state)],
+        "outdated": state.outdated or None,
+        "workers": [_worker(child) | effects.memory.of(child.pid) for child in _seated(state)],
+        "molds": [_mold(mold) | effects.memory.of(mold.pid) for mold in state.molds.values() if not mold.dismissed],
     }
 
 
@@ -121,6 +123,17 @@ def _aftermath(verdict: Verdict) -> str:
     if not verdict.deaths:
         return ""
     return f"; {verdict.deaths} workers ended within {STABLE:g} s after it, the last one with {verdict.last_death}"
+
+
+def _mold(mold: Mold) -> dict[str, Any]:
+    return {
+        "pid": mold.pid,
+        "generation": mold.generation,
+        "stage": "ready" if mold.ready else "loading",
+        "spawned": mold.spawned,
+        "load": round(mold.load, 3) or None,
+        "fork": round(mold.fork, 6) or None,
+    }
 
 
 def _seated(state: State) -> list[Child]:

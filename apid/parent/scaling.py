@@ -79,6 +79,9 @@ def settle(state: State, now: float) -> list[Action]:
     if not state.scalers or state.change is not None:
         return []
     for slot in range(state.wanted):
+        if state.outdated and not state.holders(state.generation, slot):
+            state.backoff(slot).why = f"generation {state.generation} gets no new workers: {state.outdated}; reload"
+            return fail(state, slot, now)
         if not state.holders(state.generation, slot) and state.backoff(slot).not_before > now:
             return fail(state, slot, now)
     serving = [child for child in state.children.of(state.generation) if child.serving]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Annotated
 
+from apid.bounds import whole
 from apid.conf.settings import Daemon
 from apid.parent.backoff import GOOD, Backoff
 from apid.parent.children import Child, Children
@@ -93,6 +95,40 @@ class Verdict:
 
 
 @dataclasses.dataclass(slots=True)
+class Mold:
+    """A process that loads the application of a generation, and forks its workers if nothing speaks against that.
+
+    Attributes:
+        spawned, ready: monotonic seconds; ready is 0 until it has loaded.
+        deadline: monotonic seconds of its next escalation: of the load, of a fork, of its end; 0: none.
+        code: stands for what it has loaded.
+        passed: it has loaded what cannot be forked, and is about to end.
+        told, detail: why it failed.
+        killed: it was sent SIGKILL. dismissed: nobody waits for anything of it.
+        load, fork: seconds that it took to load, and that its last worker took to be born.
+    """
+
+    pid: Annotated[int, whole(2, 2**31 - 1)]
+    generation: int
+    spawned: float
+    ready: float = 0.0
+    deadline: float = 0.0
+    code: str = ""
+    passed: bool = False
+    told: str = ""
+    detail: str = ""
+    killed: bool = False
+    dismissed: bool = False
+    load: float = 0.0
+    fork: float = 0.0
+
+    @property
+    def forks(self) -> bool:
+        """Whether it can be asked for workers."""
+        return self.ready > 0 and not self.killed
+
+
+@dataclasses.dataclass(slots=True)
 class State:
     """See the module."""
 
@@ -102,8 +138,20 @@ class State:
     phase: Phase = Phase.STARTING
     generation: int = 1
     children: Children = dataclasses.field(default_factory=Children)
-    pending: set[tuple[int, int]] = dataclasses.field(default_factory=set)
-    """(slot, generation) of forks that were asked for and not answered yet."""
+    pending: set[tuple[int, int, int]] = dataclasses.field(default_factory=set)
+    """(slot, generation, pid of the mold or 0) of forks that were asked for and not answered yet."""
+    molds: dict[int, Mold] = dataclasses.field(default_factory=dict)
+    """By pid."""
+    casting: set[int] = dataclasses.field(default_factory=set)
+    """Generations for which a mold was asked for; answered within the same turn."""
+    alone: set[int] = dataclasses.field(default_factory=set)
+    """Generations whose application is not fork-safe: each worker loads it by itself."""
+    codes: dict[int, str] = dataclasses.field(default_factory=dict)
+    """What stands for the code of each generation that comes from a mold."""
+    molding: Backoff = dataclasses.field(default_factory=Backoff)
+    """The history of the present generation's molds."""
+    outdated: str = ""
+    """Why the present generation gets no new mold, and so no new workers, until a reload; or empty."""
     backoffs: dict[int, Backoff] = dataclasses.field(default_factory=dict)
     change: Change | None = None
     committed: Change | None = None
@@ -175,7 +223,9 @@ class State:
         return self.backoffs.setdefault(slot, Backoff())
 
     def degraded(self, now: float) -> bool:
-        """Whether a slot keeps failing: two short lives in a row and nobody well in it for GOOD seconds."""
+        """Whether a slot keeps failing (two short lives in a row, nobody well in it for GOOD seconds), or cannot be filled."""
+        if self.outdated:
+            return True
         for slot, backoff in self.backoffs.items():
             if slot < self.wanted and backoff.failures >= 2 and all(now < at for at in self._well_at(slot)):
                 return True

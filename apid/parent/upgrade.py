@@ -207,7 +207,7 @@ def restore(environ: dict[str, str] | os._Environ[str]) -> Inheritance | None:
 
 
 def _strangers(state: State, *of_children: Mapping[int, object]) -> list[int]:
-    pids = {child.pid for child in state.children}.union(*of_children)
+    pids = {child.pid for child in state.children}.union(state.molds, *of_children)
     return sorted(pid for pid in pids if not processes.is_child(pid))
 
 

@@ -19,7 +19,7 @@ from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command, Phase, ending
 from apid.parent.plan import Plan
 
-TRIAL = "trial"
+TRIAL, MOLD = "trial", "mold"
 
 
 @dataclasses.dataclass
@@ -39,6 +39,7 @@ class Process:
     accounted: bool = False
     attempt: int = 0
     """Which of all changes it was forked in."""
+    code: str = ""  # what it has loaded, or its mold
     ended: int | None = None
     """Exit code of one that nobody has waited for yet."""
 
@@ -48,7 +49,7 @@ class Kernel:
 
     def __init__(self, workers: int, **options: float) -> None:
         self.now = 1000.0
-        self.daemon = Daemon(workers=workers, **options)
+        self.daemon = Daemon(workers=workers, **{"preload": "off", **options})
         self.plan = Plan.new(self.daemon, self.now)
         self.processes: dict[int, Process] = {}
         self.gone: set[int] = set()
@@ -69,6 +70,9 @@ class Kernel:
         self.listening = True
         self.leaving = False
         self.queue = 0
+        self.disk = "first"  # the code that is installed
+        self.unborn: list[events.Spawn] = []
+        self.attempts: dict[int, int] = {}
         self.lost = 0
         self.attempt = 0
         self.unlisten_fails = False
@@ -112,6 +116,32 @@ class Kernel:
         lost = () if process.accounted else tuple(f"GET /{number} 1.0 s" for number in range(process.flights))
         self.exits.append(events.Exited(process.pid, code, lost))
 
+    def load(self, mold: Process, *, stays: bool = True, code: str = "") -> None:
+        """A mold has loaded its application."""
+        mold.ready, mold.code = True, code or self.disk
+        unsafe = [] if stays else ["a native thread"]
+        self.exits.append(
+            events.Said(mold.pid, channel.Ready(stays=stays, code=mold.code if stays else "", unsafe=unsafe))
+        )
+        if not stays:
+            self.end(mold, 0)
+
+    def bear(self, order: events.Spawn) -> None:
+        """A mold has forked a worker, which speaks; the mold may be gone by now."""
+        self.unborn.remove(order)
+        mold = self.processes.get(order.mold)
+        pid, row = self.pid(), min(set(range(600)) - self.rows)
+        self.rows.add(row)
+        attempt = self.attempts.get(order.mold, 0)
+        self.processes[pid] = Process(
+            pid, order.slot, order.generation, attempt=attempt, code=mold.code if mold else ""
+        )
+        self.exits.append(events.Spawned(pid, order.slot, order.generation, row, order.mold, 0.02))
+
+    def miscarry(self, order: events.Spawn) -> None:
+        self.unborn.remove(order)
+        self.exits.append(events.SpawnFailed(order.slot, order.generation, "no memory", order.mold))
+
     def turn(self) -> list[events.Action]:
         """One turn of the loop: what children said and their exits, then what was asked, then time."""
         happened = [*self.exits, *self.inbox, events.Tick()]
@@ -135,7 +165,7 @@ class Kernel:
             if isinstance(event, events.Asked) and event.who is not None:
                 self.asked[event.who] -= 1  # it came too late: its connection is closed
         self.check()
-        if self.becoming and self.code is None:
+        if self.becoming and self.code is None and not self.unborn:
             generation, self.becoming = self.becoming, 0
             change = self.state.change
             if change is not None and change.generation == generation and change.tried:
@@ -162,7 +192,15 @@ class Kernel:
         """As `effects.perform`."""
         match action:
             case events.Spawn():
-                return [self.fork(action)]
+                return self.fork(action)
+            case events.Cast():
+                self.began.append(self.now)
+                if self.try_fails:
+                    return [events.CastFailed(action.generation, "no memory")]
+                pid = self.pid()
+                self.attempts[pid] = self.attempt
+                self.processes[pid] = Process(pid, kind=MOLD, generation=action.generation)
+                return [events.MoldStarted(action.generation, pid)]
             case events.Prepare():
                 self.attempt += 1
                 if self.prepare_fails:
@@ -248,7 +286,7 @@ class Kernel:
         assert pid not in self.gone, f"an action on process {pid}, which is gone"
         return self.processes[pid]
 
-    def fork(self, action: events.Spawn) -> events.Event:
+    def fork(self, action: events.Spawn) -> list[events.Event]:
         assert not ending(self.state.phase) or self.state.phase is Phase.LEAVING, "a fork while stopping"
         assert self.listening
         holders = [c for c in self.state.children.of(action.generation, slot=action.slot) if c.serving]
@@ -256,17 +294,34 @@ class Kernel:
         assert len(holders) == len(spare), f"two workers in seat {action.slot}: {holders}"
         if self.forks_that_fail:
             self.forks_that_fail -= 1
-            return events.SpawnFailed(action.slot, action.generation, "Resource temporarily unavailable")
+            return [events.SpawnFailed(action.slot, action.generation, "Resource temporarily unavailable", action.mold)]
+        if action.mold:
+            mold = self.alive(action.mold)
+            assert mold.ready
+            assert mold.generation == action.generation
+            assert mold.pid not in [one.mold for one in self.unborn], "two orders at once"
+            self.unborn.append(action)
+            self.room()
+            return []
         pid, row = self.pid(), min(set(range(600)) - self.rows)
         self.rows.add(row)
         self.processes[pid] = Process(pid, action.slot, action.generation, attempt=self.attempt)
+        self.room()
+        return [events.Spawned(pid, action.slot, action.generation, row)]
+
+    def room(self) -> None:
+        """After each fork."""
         change = self.state.change
         wanted = max(self.state.wanted, change.wanted if change else 0)
         leaving = sum(not c.serving for c in self.state.children)
         surplus = self.state.surplus()
         workers = [p for p in self.processes.values() if p.kind == "worker"]
-        assert len(workers) <= wanted + max(wanted, leaving) + surplus, "more than twice the workers that are wanted"
-        return events.Spawned(pid, action.slot, action.generation, row)
+        known = [one for one in workers if one.pid in self.state.children]
+        alive = {pid for pid, process in self.processes.items() if process.ended is None}
+        most = wanted + max(wanted, leaving) + surplus
+        assert len(known) + sum(one.mold in alive for one in self.unborn) <= most, (
+            "more than twice the workers that are wanted"
+        )
 
     def drain(self, action: events.DrainWorker) -> None:
         process = self.alive(action.pid)
@@ -316,6 +371,10 @@ class Kernel:
         assert {child.pid for child in state.children} == {
             one.pid for one in self.processes.values() if one.kind == "worker"
         }, "the plan and the kernel disagree about who is there"
+        assert set(state.molds) == {one.pid for one in self.processes.values() if one.kind == MOLD}
+        assert len(state.pending) == len(self.unborn) or self.code is not None, "an order that nobody remembers"
+        codes = {self.processes[c.pid].code for c in state.children.of(state.generation) if c.stage is Stage.READY}
+        assert len(codes) <= 1, f"one generation runs {codes}"
         seats = Counter(
             (child.slot, child.generation)
             for child in state.children

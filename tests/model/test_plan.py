@@ -7,6 +7,7 @@ and then stops, within bounded steps and with the right code.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 
 import pytest
@@ -18,7 +19,7 @@ from apid import channel
 from apid.errors import ExitCode
 from apid.parent import events
 from apid.parent.phases import SIGNALS, Command, Phase, ending
-from tests.model.kernel import TRIAL, Kernel
+from tests.model.kernel import MOLD, TRIAL, Kernel
 
 CODES = [0, 1, 2, 7, 70, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABRT]
 CONTROL = [Command.RELOAD, Command.RELOAD, Command.UPGRADE, Command.SCALE, Command.REOPEN, Command.DUMP]
@@ -49,9 +50,11 @@ class Machine(RuleBasedStateMachine):
         drain=st.sampled_from([0, 5]),
         startup=st.sampled_from([0, 20]),
         grace=st.sampled_from([0, 10]),
+        preload=st.sampled_from(["off", "auto", "auto"]),
     )
-    def start(self, workers, drain, startup, grace):
-        self.kernel = Kernel(workers, drain_delay=drain, startup_timeout=startup, graceful_shutdown_timeout=grace)
+    def start(self, workers, drain, startup, grace, preload):
+        timeouts = {"startup_timeout": startup, "graceful_shutdown_timeout": grace}
+        self.kernel = Kernel(workers, drain_delay=drain, preload=preload, **timeouts)
 
     # ---- children ----
 
@@ -111,6 +114,40 @@ class Machine(RuleBasedStateMachine):
             self.kernel.end(process, 0 if passes else code)
         self.go(False)
 
+    def molds(self, **wanted):
+        found = [p for p in self.kernel.processes.values() if p.kind == MOLD and p.ended is None]
+        return [p for p in found if all(getattr(p, k) == v for k, v in wanted.items())]
+
+    @rule(pick=PICK, stays=st.sampled_from([True, True, False]), hold=st.booleans())
+    def a_mold_has_loaded(self, pick, stays, hold):
+        mold = self.one(pick, self.molds(ready=False))
+        if mold:
+            self.kernel.load(mold, stays=stays)
+        self.go(hold)
+
+    @rule(pick=PICK, kind=st.sampled_from(["config", "crash"]))
+    def a_mold_fails_to_load(self, pick, kind):
+        mold = self.one(pick, self.molds(ready=False))
+        if mold:
+            self.kernel.say(mold.pid, channel.BootFailed(kind, "a factory raised"))
+            self.kernel.end(mold, 2)
+        self.go(False)
+
+    @rule(pick=PICK, born=st.sampled_from([True, True, True, False]), hold=st.booleans())
+    def an_order_is_answered(self, pick, born, hold):
+        order = self.one(pick, self.kernel.unborn)
+        if order:
+            self.kernel.bear(order) if born else self.kernel.miscarry(order)
+        self.go(hold)
+
+    @rule(code=st.sampled_from(["first", "second"]))
+    def something_is_installed(self, code):
+        self.kernel.disk = code
+
+    @rule(preload=st.sampled_from(["off", "auto"]))
+    def preload_is_changed(self, preload):
+        self.kernel.daemon = dataclasses.replace(self.kernel.daemon, preload=preload)
+
     @rule(pick=PICK, cause=st.sampled_from(["recycle", "rss"]))
     def asks_to_be_recycled(self, pick, cause):
         process = self.one(pick, self.kernel.workers(ready=True))
@@ -147,6 +184,8 @@ class Machine(RuleBasedStateMachine):
             for _ in range(times):
                 said = events.Violation(process.pid, "[[[") if message is None else events.Said(process.pid, message)
                 self.kernel.exits.append(said)
+            if process.kind == MOLD and isinstance(message, channel.Ready):
+                self.kernel.end(process, 0)
             process.ready |= isinstance(message, channel.Ready)
             if isinstance(message, channel.DrainDone):
                 process.accounted, process.flights = True, 0
@@ -279,12 +318,16 @@ class Machine(RuleBasedStateMachine):
             if process.kind == TRIAL:
                 kernel.say(process.pid, channel.Ready())
                 kernel.end(process, 0)
+            elif process.kind == MOLD:
+                if not process.ready:
+                    kernel.load(process, code=kernel.state.codes.get(process.generation, ""))
             elif not process.ready:
                 process.ready = True
                 kernel.say(process.pid, channel.Ready())
             elif process.draining:
                 kernel.say(process.pid, channel.DrainDone())
                 kernel.end(process, 0)
+        self.answer_orders()
         for poll in kernel.state.polls:
             for pid in poll.pending:
                 if pid in kernel.processes and kernel.processes[pid].ended is None:
@@ -294,6 +337,11 @@ class Machine(RuleBasedStateMachine):
         due = kernel.plan.deadline(kernel.now) if kernel.code is None else None
         if due is not None and not kernel.exits:
             kernel.now = max(kernel.now, due)
+
+    def answer_orders(self):
+        for order in list(self.kernel.unborn):
+            mold = self.kernel.processes.get(order.mold)
+            self.kernel.bear(order) if mold is not None and mold.ended is None else self.kernel.miscarry(order)
 
     def settle(self):
         kernel = self.kernel

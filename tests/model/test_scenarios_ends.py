@@ -57,7 +57,7 @@ def test_a_start_in_which_nobody_gets_ready_ends_with_its_code():
 
 
 def test_a_new_generation_is_given_its_own_startup_timeout(kernel):
-    kernel.daemon = Daemon(workers=2, startup_timeout=7)
+    kernel.daemon = Daemon(workers=2, startup_timeout=7, preload="off")
     kernel.ask(Command.RELOAD, 1)
     kernel.turn()
     pass_trial(kernel)

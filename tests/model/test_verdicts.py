@@ -11,8 +11,8 @@ from apid.conf.settings import Daemon
 from apid.errors import ExitCode
 from apid.parent import change_steps, events
 from apid.parent.backoff import STABLE
+from apid.parent.ending import TRIES_AT_START
 from apid.parent.phases import Command, Phase
-from apid.parent.plan import TRIES_AT_START
 from tests.model.kernel import TRIAL, Kernel
 from tests.model.steps import boot, drained, pass_trial, reload, running, seats, watched
 

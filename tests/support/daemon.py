@@ -277,8 +277,16 @@ class Daemon:
         return self.process.pid
 
     def worker_pids(self) -> list[int]:
-        """The parent's living children, in order of pid; a trial or preflight child counts while it lives."""
-        return sorted(pid for pid in processes.children(self.pid) if processes.alive(pid))
+        """The parent's living children, in order of pid; a trial or preflight child counts while it lives.
+
+        A mold does not count, nor does what an application has forked and the parent has adopted.
+        """
+        alive = [pid for pid in processes.children(self.pid) if processes.alive(pid)]
+        return sorted(pid for pid in alive if not processes.command(pid).startswith(("apid: mold", "apid: child of")))
+
+    def mold_pids(self) -> list[int]:
+        """The living molds, in order of pid."""
+        return sorted(pid for pid in processes.children(self.pid) if processes.command(pid).startswith("apid: mold"))
 
     def wait_for_workers(self, count: int, but: Iterable[int] = (), deadline: float = 10.0) -> list[int]:
         """Wait until there are exactly `count` children, none of `but`; returns their pids."""

@@ -30,6 +30,8 @@ def worker(slot: int, generation: int = 7, **changed: Any) -> dict[str, Any]:
         "beat_age": 0.25,
         "hub_lag": 0.0004,
         "rss": 52_428_800,
+        "private": 10_485_760,
+        "proportional": 20_971_520,
         "latency": {"sum": 2.5, "buckets": [[1024, 900], [2048, 90], [65536, 10]]},
         "oldest": {"line": "GET /v1/items HTTP/1.1", "age": 1.25, "id": "req-1", "stuck": False},
         "flights": [
@@ -45,6 +47,20 @@ def threads(slot: int, stuck: int = 0, **changed: Any) -> dict[str, Any]:
     one = worker(slot, limit=32, engine="threads", threads=5, gil_wait=0.00012, stuck=stuck)
     flights = [{**flight, "stuck": number < stuck} for number, flight in enumerate(one["flights"])]
     return {**one, "flights": flights, "oldest": flights[0], **changed}
+
+
+def mold(generation: int = 7) -> dict[str, Any]:
+    """A mold that has forked workers."""
+    return {
+        "pid": 4690,
+        "generation": generation,
+        "age": 3725.5,
+        "stage": "ready",
+        "load": 1.25,
+        "fork": 0.012,
+        "private": 5_242_880,
+        "proportional": 15_728_640,
+    }
 
 
 def document(workers: list[dict[str, Any]] | None = None, **changed: Any) -> dict[str, Any]:
@@ -66,6 +82,7 @@ def document(workers: list[dict[str, Any]] | None = None, **changed: Any) -> dic
         "line": "running, generation 7: 2 of 2 workers ready",
         "phase": "running",
         "degraded": False,
+        "outdated": None,
         "uptime": 90_061.0,
         "generation": 7,
         "wanted": 2,
@@ -100,5 +117,6 @@ def document(workers: list[dict[str, Any]] | None = None, **changed: Any) -> dic
         "refusals": {"400": 2, "431": 1},
         "latency": {"sum": 7.5, "buckets": [[1024, 2700], [2048, 270], [65536, 29], [67_108_864, 1]]},
         "workers": [worker(0), worker(1)] if workers is None else workers,
+        "molds": [],
         **changed,
     }

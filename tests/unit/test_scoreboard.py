@@ -23,7 +23,7 @@ from apid.posix import processes
 from apid.scoreboard import Row, Scoreboard
 from apid.wsgi.monitoring.families import Families
 from tests.support.processes import descriptors
-from tests.support.status_document import document, worker
+from tests.support.status_document import document, mold, worker
 
 
 def test_every_bucket_holds_exactly_its_bounds():
@@ -307,6 +307,7 @@ def test_whatever_stands_in_a_row_can_be_shown_and_folded(fill, cells, hostile):
         **document(),
         "listeners_omitted": 0,
         "workers": [{**worker(0, pid=4711), "row": 1, "spawned": 0.0}],
+        "molds": [{**mold(), "spawned": 0.0}],
         "started": 0.0,
         "history": [],
         "last_end": {},

@@ -66,5 +66,7 @@ Listener main: 127.0.0.1:8080, plain HTTP
 
 Listener b: [::1]:1, unix:/x, plain HTTP
   main of {tmp_path}/api-paste.ini
-  (loaded; too large to be shown here)"""
+  (loaded; too large to be shown here)
+
+Each worker loads the application by itself: preload = off."""
     )

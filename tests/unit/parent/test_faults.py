@@ -131,10 +131,10 @@ def test_a_plan_that_raises_fails_the_change_and_the_loop_goes_on(tmp_path):
     out, log, _ = run(
         """
         from apid.parent import change_steps
-        kept, change_steps._raise = change_steps._raise, broken
+        kept, change_steps.loaded = change_steps.loaded, broken
         world.write()
         print(world.ask("reload"))
-        change_steps._raise = kept
+        change_steps.loaded = kept
         world.write()
         print(world.ask("reload"))
         os.kill(os.getpid(), signal.SIGTERM)

@@ -18,10 +18,11 @@ from apid.parent.backoff import Backoff
 from apid.parent.children import Child, Children
 from apid.parent.lifecycle import Stage
 from apid.parent.phases import Command, Phase
-from apid.parent.state import Change, Poll, State, Step, Verdict
+from apid.parent.state import Change, Mold, Poll, State, Step, Verdict
 from apid.posix import memfd
 
 NOT_CARRIED = {
+    "casting",  # answered within a turn
     "committed",  # its verdict falls in the same turn
     "pending",  # forks are answered before an exec
     "verdict",  # the last of `history`
@@ -50,6 +51,9 @@ def full() -> State:
     state.polls = [Poll("dump", 7, {100}, 55.0, ["late"])]
     state.scaled, state.scalers = [(Command.SCALE, 3)], [(8, 3)]
     state.ends, state.changes, state.last_end = {"rss": 2}, {"reload ok": 1}, {0: "rss"}
+    state.molds = {101: Mold(101, 7, 1.0, 2.0, code="abc", load=1.0, fork=0.02)}
+    state.alone, state.codes, state.outdated = {8}, {7: "abc"}, "what is installed differs"
+    state.molding = Backoff(1, 44.0)
     state.ever_ready = True
     return state
 
@@ -78,7 +82,7 @@ def test_options_of_another_version_are_left_out_or_have_their_defaults():
 
 def document(**changed):
     """What `become` writes of a daemon without workers."""
-    state = handover.pack(dataclasses.replace(full(), children=Children()))
+    state = handover.pack(dataclasses.replace(full(), children=Children(), molds={}))
     return {
         "version": program.STATE_VERSION,
         "pid": os.getpid(),
