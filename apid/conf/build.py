@@ -14,7 +14,7 @@ from pathlib import Path
 from apid.conf import database, identity, listener, paste_deploy, text
 from apid.conf.files import anchored
 from apid.conf.server import default_workers
-from apid.conf.settings import POOL_SIZES, Address, Daemon, Http, Listener, Log, Paste, Settings
+from apid.conf.settings import POOL_SIZES, Address, Daemon, Hooks, Http, Listener, Log, Paste, Settings
 from apid.conf.tls import build_tls
 from apid.conf.types import check_unix_path
 from apid.conf.values import Value, Values
@@ -51,7 +51,14 @@ def build(values: Values, files: tuple[str, ...]) -> Settings:
     if values["database", "connection"].value:
         effective["database.connection"] = database.masked(values["database", "connection"].value)
     sources = tuple((value.name, effective[value.name], str(value.origin)) for value in values)
-    return Settings(daemon, http, log, listeners, files, sources, values["database", "connection"].value or "")
+    database_url = values["database", "connection"].value or ""
+    return Settings(daemon, http, log, listeners, files, sources, database_url, hooks=_hooks(values))
+
+
+def _hooks(values: Values) -> Hooks:
+    names = ("after_load", "after_fork", "before_exit")
+    given = {name: values[name].value or "" for name in names}
+    return Hooks(**given, where={name: values[name].where for name in names})
 
 
 def _daemon(values: Values, effective: dict[str, str]) -> Daemon:

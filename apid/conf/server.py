@@ -8,7 +8,7 @@ from oslo_config import cfg
 
 from apid.conf.declare import option, options
 from apid.conf.settings import MOST_WORKERS
-from apid.conf.types import Bind, Count, FilePath, Host, Names, Seconds, Size, Text, Umask, Workers
+from apid.conf.types import Bind, Choice, Count, Dotted, FilePath, Host, Names, Seconds, Size, Text, Umask, Workers
 
 MAX_DEFAULT_WORKERS = 8
 
@@ -139,7 +139,35 @@ OPTS: list[cfg.Opt] = [
         "max_worker_rss",
         Size(),
         0,
-        "Resident memory in bytes (K, M and G may follow) above which a worker is replaced; its successor is ready first. "
-        "0 turns that off.",
+        "Memory in bytes (K, M and G may follow) above which a worker is replaced; its successor is ready first. Memory that it "
+        "shares with other processes, such as what was loaded before the fork, does not count. 0 turns that off.",
+    ),
+    option(
+        "preload",
+        Choice("auto", "on", "off"),
+        "off",
+        "Whether the application is loaded once for all workers, which are then forked from there: on; off: each worker loads it "
+        "by itself; auto: on, unless something was left open while loading that processes cannot share; the log then names it. "
+        "With on, that is an error. See docs/FORK_SAFETY.md.",
+    ),
+    option(
+        "after_load",
+        Dotted(),
+        None,
+        "Function (module:name) that is called once the application is loaded, with slot, generation and pid. With preload the "
+        "slot is -1, and workers are forked afterwards.",
+    ),
+    option(
+        "after_fork",
+        Dotted(),
+        None,
+        "Function (module:name) that is called in each worker before it serves, with slot, generation and pid: to open what "
+        "processes cannot share.",
+    ),
+    option(
+        "before_exit",
+        Dotted(),
+        None,
+        "Function (module:name) that is called in each worker that has drained, with slot, generation and pid.",
     ),
 ]

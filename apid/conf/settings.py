@@ -153,6 +153,21 @@ class Daemon:
     max_requests: int = 0
     max_requests_jitter: int = 0
     max_worker_rss: int = 0
+    preload: str = "off"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hooks:
+    """Functions of the application that are called with (slot, generation, pid), as `module:name`; empty: none.
+
+    Attributes:
+        where: by option the beginning of an error: `FILE:LINE: [GROUP] OPTION = VALUE`.
+    """
+
+    after_load: str = ""
+    after_fork: str = ""
+    before_exit: str = ""
+    where: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,3 +186,4 @@ class Settings:
     """[database] connection, which workers put into the environment; may hold a password."""
     directories: tuple[str, ...] = ()
     """Those of --config-dir."""
+    hooks: Hooks = Hooks()

@@ -173,6 +173,22 @@ class LineFormat(Text):
         return text
 
 
+class Dotted(Text):
+    """A function by the names of its module and its own: `package.module:name`, or `package.module.name`."""
+
+    def __init__(self) -> None:
+        super().__init__("module:name")
+
+    def __call__(self, value: Any) -> str:
+        """Return `module:name`."""
+        text: str = super().__call__(value)
+        module, colon, name = text.partition(":") if ":" in text else text.rpartition(".")
+        words = [*module.split("."), *name.split(".")]
+        if not colon or not all(word.isidentifier() for word in words):
+            raise ValueError("must name a function as module:name")
+        return f"{module}:{name}"
+
+
 class FilePath(Text):
     """A path; conf.values makes it absolute, for only it knows which file set it."""
 

@@ -25,7 +25,7 @@ W = 2
 
 RELOAD = {
     "prepared": r"reload: generation 2 is being prepared",
-    "raising": r"generation 2 is loaded on trial",
+    "raising": r"generation 2 is loaded",
     "one_ready": r"ready after .*",
     "committed": r"reload: generation 2 is ready",
     "drained": r"worker ended: reload",
@@ -33,7 +33,7 @@ RELOAD = {
 UPGRADE = {
     "preflight": r"upgrade: generation 2 is being prepared",
     "exec": r"upgraded: version",
-    "raising": r"generation 2 is loaded on trial",
+    "raising": r"generation 2 is loaded",
     "one_ready": r"ready after .*",
     "committed": r"upgrade: generation 2 is ready",
     "drained": r"worker ended: reload",
