@@ -15,7 +15,8 @@ from typing import Any
 _STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _PACKAGES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 _PROCESSES = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn")
-_EVENTS = ("socket.connect", "_thread.start_new_thread", *_PROCESSES)
+_THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
+_EVENTS = ("socket.connect", *_THREADS, *_PROCESSES)
 _MOST = 100
 
 
@@ -52,7 +53,7 @@ class Places:
         where = place(sys._getframe(2))  # noqa: SLF001 - its only name
         if event == "socket.connect" and len(self.sockets) < _MOST:
             self.sockets[args[0].fileno()] = where
-        elif event == "_thread.start_new_thread" and len(self.threads) < _MOST:
+        elif event in _THREADS and len(self.threads) < _MOST:
             self.threads[id(getattr(args[0], "__self__", None))] = where
         elif event in _PROCESSES and len(self.processes) < _MOST:
             self.processes.append(where)

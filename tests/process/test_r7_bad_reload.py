@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 
+import pytest
+
 from tests.support.apps import pipeline
 
 
@@ -86,6 +88,7 @@ CASES = [
 ]
 
 
+@pytest.mark.also_preloaded
 def test_r7_a_bad_reload_changes_nothing(recording, load):
     """One daemon and one load for all cases, one after the other; at the end a good reload."""
     one = recording(workers=2).start()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import time
 
+import pytest
+
 from tests.support.apps import pipeline
 from tests.support.processes import wait_until
 
 
+@pytest.mark.also_preloaded
 def test_r8_the_exit_code_of_apidctl(daemon, tmp_path):
     how = tmp_path / "how"
     one = daemon(paste=pipeline("bad_at_load", how=how), workers=2, startup_timeout=3).start()
@@ -44,6 +47,7 @@ def test_r8_the_exit_code_of_apidctl(daemon, tmp_path):
     assert one.stop() == 0
 
 
+@pytest.mark.also_preloaded
 def test_r8_whoever_asks_during_a_reload_gets_the_verdict_of_the_next(daemon):
     one = daemon(paste=pipeline("hello"), workers=1).start()
     clients = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(8)]
