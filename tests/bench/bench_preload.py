@@ -7,6 +7,7 @@ The default API, with `preload` off and on in one run. Memory is the proportiona
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -33,8 +34,9 @@ def proportional(pid: int) -> float:
     """MiB of the daemon's processes."""
     found = 0
     for one in family(pid):
-        text = pathlib.Path(f"/proc/{one}/smaps_rollup").read_text(encoding="ascii")
-        found += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+        with contextlib.suppress(OSError):  # it has just ended
+            text = pathlib.Path(f"/proc/{one}/smaps_rollup").read_text(encoding="ascii")
+            found += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     return found / 1024
 
 
@@ -42,7 +44,10 @@ def cpu(pid: int) -> float:
     """Seconds of the parent, of its children, and of those that it has waited for."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()
     own = sum(map(int, fields[11:15])) / _TICK
-    return own + sum(map(processes.cpu_seconds, processes.children(pid)))
+    for child in processes.children(pid):
+        with contextlib.suppress(OSError):
+            own += processes.cpu_seconds(child)
+    return own
 
 
 def measure(preload: str, workers: int) -> dict[str, float]:
