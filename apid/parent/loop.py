@@ -199,9 +199,8 @@ class Loop:
                     said += self._hear(event.pid, MESSAGES_AT_ITS_END)
                     said += self.effects.trial_over(event.pid, event.code)
                     if event.pid not in self.plan.state.children:
-                        self.effects.births.forget(
-                            event.pid
-                        )  # a trial, a mold; a worker's things go when it is retired
+                        # a trial or a mold; what belongs to a worker goes when it is retired
+                        self.effects.births.forget(event.pid)
         return said + exits
 
     def _timeout(self) -> float | None:

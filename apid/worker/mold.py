@@ -61,7 +61,7 @@ def serve(ticket: channel.Ticket, ready: channel.Ready, forks: Forks) -> channel
                 return worker
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError):
-            os.write(2, f"apid: the mold of generation {ticket.generation} ends: {error}\n".encode())
+            os.write(2, f"apid: a process of generation {ticket.generation}'s mold ends: {error}\n".encode())
         os._exit(ExitCode.BUG)
     os._exit(ExitCode.OK)
 

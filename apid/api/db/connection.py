@@ -1,7 +1,7 @@
 """The database of one worker: its address, its pool, and where its work is done.
 
-A Database is made when the pipeline is loaded, which in the daemon is after the fork: no connection is ever shared by two
-processes. The pool connects at the first use. A database over a network waits on sockets, which a green server turns into
+A Database is made when the pipeline is loaded, and its pool connects at the first use, which is after the fork in any case: no
+connection is ever shared by two processes. A database over a network waits on sockets, which a green server turns into
 waiting of that request alone. SQLite waits inside C, where nothing else can run: its work goes through `offload`, which the
 daemon gives in the environ (`apid.offload`, a native thread of the worker's); under a server with real threads it is called.
 What is too short for that is in_place.py's.
