@@ -279,10 +279,12 @@ class Daemon:
     def worker_pids(self) -> list[int]:
         """The parent's living children, in order of pid; a trial or preflight child counts while it lives.
 
-        A mold does not count, nor does what an application has forked and the parent has adopted.
+        A mold does not count, nor a fork that has not said yet what it is, nor what an application has forked and the parent
+        has adopted.
         """
+        others = ("apid: mold", "apid: child of", "apid: parent")
         alive = [pid for pid in processes.children(self.pid) if processes.alive(pid)]
-        return sorted(pid for pid in alive if not processes.command(pid).startswith(("apid: mold", "apid: child of")))
+        return sorted(pid for pid in alive if not processes.command(pid).startswith(others))
 
     def mold_pids(self) -> list[int]:
         """The living molds, in order of pid."""
