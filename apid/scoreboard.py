@@ -348,9 +348,9 @@ class Scoreboard:
         self._rows.only_read(*([slice(0, _FIRST_ROW), row.pages] if row is not None else []))
         self._parents.only_read()
 
-    def move_in(self, fd: int, row: Row) -> None:
-        """In a worker of a mold: write its row from now on, by a descriptor of the workers' memory, which is closed here."""
-        self._rows.write_again(fd, slice(0, _FIRST_ROW), row.pages)
+    def move_in(self, fd: int, old: Row, row: Row) -> None:
+        """In a worker of a mold: write `row` instead of `old`, by a descriptor of the workers' memory, which is closed here."""
+        self._rows.exchange(fd, old.pages, row.pages)
 
     def make_private(self, row: Row) -> None:
         """Cut a process that the application forked in a worker off from the rows: what it writes is its own, in `row` too."""

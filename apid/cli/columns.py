@@ -86,6 +86,10 @@ def _native(seat: Seat) -> bool:
     return seat.threads is not None
 
 
+def _private(seat: Seat) -> str:
+    return figures.NONE if seat.private is None else figures.size(seat.private)
+
+
 def _end(seat: Seat) -> str:
     return f"now: {seat.cause}" if seat.cause else seat.last_end or figures.NONE
 
@@ -109,6 +113,7 @@ COLUMNS = (
     Column("STUCK", 0, 5, lambda s: str(s.stuck), lambda s: s.stuck, _stuck_tone, needed=lambda s: s.stuck > 0),
     Column("OLDEST", 0, 6, _oldest, _age, _oldest_tone),
     Column("RSS", 2, 5, lambda s: figures.size(s.rss), lambda s: s.rss),
+    Column("USS", 3, 5, _private, lambda s: s.private or 0, needed=lambda s: s.private is not None),
     Column("LAG", 1, 6, _lag, lambda s: max(s.hub_lag, s.beat_age or 0.0), _lag_tone),
     Column("THREADS", 4, 7, lambda s: figures.count(s.threads), lambda s: s.threads or 0, needed=_native),
     Column("GIL", 4, 5, _gil, lambda s: s.gil_wait or 0.0, needed=_native),

@@ -13,7 +13,14 @@ Line = list[tuple[str, Tone]]
 
 def lines(sample: Sample) -> list[Line]:
     """The whole, the most important first."""
-    return [_daemon(sample.now), _traffic(sample), *_engine(sample.now), *_listeners(sample.now), *_change(sample.now)]
+    return [
+        _daemon(sample.now),
+        _traffic(sample),
+        *_engine(sample.now),
+        *_molds(sample.now),
+        *_listeners(sample.now),
+        *_change(sample.now),
+    ]
 
 
 def _daemon(now: dict[str, Any]) -> Line:
@@ -63,6 +70,23 @@ def _engine(now: dict[str, Any]) -> list[Line]:
     if stuck:
         line.append((f"  {stuck} {'slot' if stuck == 1 else 'slots'} stuck", "bad"))
     return [line]
+
+
+def _molds(now: dict[str, Any]) -> list[Line]:
+    """What forks workers: two while a reload goes from one generation to the next."""
+    found: list[Line] = []
+    for one in now["molds"]:
+        line: Line = [("mold ", "quiet"), (f"pid {one['pid']} of generation {one['generation']}: ", "plain")]
+        if one["stage"] == "loading":
+            line.append((f"loading for {figures.duration(one['age'])}", "warn"))
+        else:
+            line.append(
+                (f"loaded in {figures.duration(one['load'])}, forks in {figures.duration(one['fork'])}", "plain")
+            )
+        if one["private"] is not None:
+            line.append((f", USS {figures.size(one['private'])}", "plain"))
+        found.append(line)
+    return found
 
 
 def _listeners(now: dict[str, Any]) -> list[Line]:

@@ -145,7 +145,7 @@ OPTS: list[cfg.Opt] = [
     option(
         "preload",
         Choice("auto", "on", "off"),
-        "off",
+        "auto",
         "Whether the application is loaded once for all workers, which are then forked from there: on; off: each worker loads it "
         "by itself; auto: on, unless something was left open while loading that processes cannot share; the log then names it. "
         "With on, that is an error. See docs/FORK_SAFETY.md.",

@@ -153,7 +153,7 @@ class Daemon:
     max_requests: int = 0
     max_requests_jitter: int = 0
     max_worker_rss: int = 0
-    preload: str = "off"
+    preload: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

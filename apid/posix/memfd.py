@@ -106,11 +106,16 @@ class Memory:
             self._remap(pages, _READ | _WRITE, mmap.MAP_SHARED, self.fd)
         self.close()
 
-    def write_again(self, fd: int, *pages: slice) -> None:
-        """After `only_read`: let this process write other pages than before, by a descriptor of this memory, which is closed."""
-        self.close()
-        self.fd = fd
-        self.only_read(*pages)
+    def exchange(self, fd: int, old: slice, new: slice) -> None:
+        """After `only_read`: let this process write the pages `new` instead of `old`, which read as zeros from now on.
+
+        `fd` is a descriptor of this memory, and is closed. It need not be opened again, which only its owner can do.
+        """
+        try:
+            self._remap(new, _READ | _WRITE, mmap.MAP_SHARED, fd)
+        finally:
+            os.close(fd)
+        self._remap(old, _READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
 
     def make_private(self, keep: slice) -> None:
         """Replace the shared memory with empty memory of this process alone; the bytes `keep` are copied."""

@@ -16,7 +16,9 @@ import dataclasses
 import gc
 import os
 import signal
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import setproctitle
 
@@ -71,6 +73,7 @@ def _fork(
 ) -> channel.Ticket | None:
     """Fork a worker; returns its ticket in the worker, None in the mold."""
     theirs, stacks, memory, *listening = descriptors
+    alone = os.getsid(0) == os.getpid()
     forks.bearing = True
     try:
         born = processes.bear(parent)
@@ -85,6 +88,9 @@ def _fork(
         for fd in descriptors:
             os.close(fd)
         return None
+    if alone:  # what is sent to a worker's process group reaches neither the mold nor other workers
+        os.setsid()
+    _let_threads_start()
     if ticket.channel is not None:
         ticket.channel.close()
     row = ticket.board.row(order.row)
@@ -100,10 +106,23 @@ def _fork(
         stacks=stacks,
     )
     setproctitle.setproctitle(f"apid: worker {worker.slot} (generation {worker.generation})")
-    ticket.board.move_in(memory, row)
+    ticket.board.move_in(memory, ticket.row, row)
     forks.move_in(worker)
     try:
         worker.channel.send(channel.encode(channel.Born()))  # type: ignore[union-attr]  # just made
     except OSError:
         os._exit(ExitCode.OK)  # the parent is gone, or waits for it no more
     return worker
+
+
+def _let_threads_start() -> None:
+    """After a fork `threading` takes each thread but one for ended: also those that the application has made and not started."""
+    for name in ("threading", "__original_module_threading"):  # the second one is eventlet's unpatched copy
+        module: Any = sys.modules.get(name)
+        for thread in list(getattr(module, "_dangling", ())):
+            if thread._started.is_set():  # noqa: SLF001 - its only name
+                continue
+            if hasattr(module, "_ThreadHandle"):  # 3.13 and later
+                thread._handle = module._ThreadHandle()  # noqa: SLF001 - as above
+            else:
+                thread._is_stopped = False  # noqa: SLF001 - as above

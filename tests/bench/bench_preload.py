@@ -1,23 +1,28 @@
 """What a generation costs that is loaded once: memory, processor time of a reload, and how soon a killed worker is replaced.
 
-    python -m tests.bench.bench_preload [WORKERS]
+    python -m tests.bench.bench_preload [--keystone] [WORKERS]
 
-The default API, with `preload` off and on in one run. Memory is the proportional set size of all processes of the daemon.
+In one run `preload` off and on; with --keystone Keystone, in an environment of its own, instead of the default API, and beside
+it gunicorn with the same application, without and with its --preload. Memory is the proportional set size of all processes. A
+load is the processor time of the process that has loaded the application: a worker that has just begun to serve, or the mold.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import pathlib
 import signal
 import statistics
-import sys
+import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 
-from tests.support import processes
-from tests.support.client import get
+from tests.bench.measure import free_port
+from tests.support import keystone, processes
+from tests.support.client import Address, get
 from tests.support.daemon import Daemon
 from tests.support.processes import wait_until
 
@@ -25,13 +30,17 @@ REQUESTS = 300
 ROUNDS = 5
 _TICK = os.sysconf("SC_CLK_TCK")
 
+Requests = Callable[[Address], None]
+Figures = dict[str, float]
+
 
 def family(pid: int) -> set[int]:
-    return {pid} | processes.children(pid)
+    """A process and all that descend from it."""
+    return {pid} | {one for child in processes.children(pid) for one in family(child)}
 
 
 def proportional(pid: int) -> float:
-    """MiB of the daemon's processes."""
+    """MiB of a server's processes."""
     found = 0
     for one in family(pid):
         with contextlib.suppress(OSError):  # it has just ended
@@ -50,51 +59,159 @@ def cpu(pid: int) -> float:
     return own
 
 
-def measure(preload: str, workers: int) -> dict[str, float]:
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Daemon(pathlib.Path(directory), workers=workers, preload=preload) as one,
-    ):
-        get(one.address)
-        found = {"PSS idle, MiB": proportional(one.pid)}
-        for _ in range(REQUESTS):
-            get(one.address, "/v1/animals")
-        found["PSS after 300 requests, MiB"] = proportional(one.pid)
-        seconds, peaks = [], []
-        for _ in range(ROUNDS):
-            before, generation = cpu(one.pid), one.status()["generation"]
-            one.signal(signal.SIGHUP)
-            peak = 0.0
-            while one.status()["generation"] == generation:
-                peak = max(peak, proportional(one.pid))
-                time.sleep(0.02)
-            wait_until(lambda: len(one.worker_pids()) == workers, "the old workers have ended")
-            seconds.append(cpu(one.pid) - before)
-            peaks.append(peak)
-        found["reload, s of processor time"] = statistics.median(seconds)
-        found["peak in a reload, MiB"] = statistics.median(peaks)
-        times = []
-        for _ in range(ROUNDS):
-            victim = one.worker_pids()[0]
-            began = time.monotonic()
-            os.kill(victim, signal.SIGKILL)
-            wait_until(lambda gone=victim: replaced(one, workers, gone), "it is replaced", 10, 0.001)
-            times.append(time.monotonic() - began)
-            one.apidctl("reload")  # forgets the back-off
-        found["killed worker replaced after, s"] = statistics.median(times)
-        return found
+def memory(pid: int, address: Address, requests: Requests) -> Figures:
+    """At rest, and after requests."""
+    get(address)
+    idle = proportional(pid)
+    requests(address)
+    return {"PSS idle, MiB": idle, f"PSS after {REQUESTS} requests, MiB": proportional(pid)}
+
+
+def measure(one: Daemon, workers: int, requests: Requests) -> Figures:
+    """The figures of a daemon."""
+    if one.options["preload"] == "off":
+        load = statistics.median(map(processes.cpu_seconds, one.worker_pids()))
+    else:
+        load = statistics.median(map(processes.cpu_seconds, one.mold_pids()))
+    found = {"a load, s of processor time": load} | memory(one.pid, one.address, requests)
+    seconds, peaks = [], []
+    for _ in range(ROUNDS):
+        before, generation, steady, peak = cpu(one.pid), one.status()["generation"], proportional(one.pid), 0.0
+        one.signal(signal.SIGHUP)
+        while one.status()["generation"] == generation or len(one.worker_pids()) != workers:
+            peak = max(peak, proportional(one.pid))
+            time.sleep(0.02)
+        seconds.append(cpu(one.pid) - before)
+        peaks.append(peak / steady)
+        requests(one.address)
+    found["reload, s of processor time"] = statistics.median(seconds)
+    found["reload, loads"] = statistics.median(seconds) / load
+    found["peak in a reload : before it"] = statistics.median(peaks)
+    times = []
+    for _ in range(ROUNDS):
+        victim = one.worker_pids()[0]
+        began = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda gone=victim: replaced(one, workers, gone), "it is replaced", 60, 0.001)
+        times.append(time.monotonic() - began)
+        one.apidctl("reload")  # forgets the back-off
+    found["killed worker replaced after, s"] = statistics.median(times)
+    return found
 
 
 def replaced(one: Daemon, workers: int, gone: int) -> bool:
-    return one.status()["ready"] == workers and gone not in one.worker_pids()
+    """Whether as many workers serve as before."""
+    there = one.worker_pids()
+    return gone not in there and len(there) == workers and one.status()["ready"] == workers
+
+
+# -- the default API
+
+
+def default_api_requests(address: Address) -> None:
+    for _ in range(REQUESTS):
+        get(address, "/v1/animals")
+
+
+def default_api(preload: str, workers: int) -> Figures:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        Daemon(pathlib.Path(name), workers=workers, preload=preload) as one,
+    ):
+        return measure(one, workers, default_api_requests)
+
+
+# -- Keystone
+
+
+def keystone_requests(headers: dict[str, str]) -> Requests:
+    def requests(address: Address) -> None:
+        for number in range(REQUESTS):
+            path = ("/v3", "/v3/auth/tokens", "/v3/users")[number % 3]
+            answer = get(address, path, headers=headers)
+            assert answer.status == 200, answer.text
+
+    return requests
+
+
+GUNICORN = """
+import sys
+sys.argv = ["keystone"]  # which it parses
+import keystone_app
+application = keystone_app.factory({})
+"""
+
+
+@contextlib.contextmanager
+def gunicorn(one: keystone.Keystone, workers: int, *more: str) -> Iterator[tuple[int, Address]]:
+    """The same Keystone behind gunicorn: its pid and address."""
+    address = ("127.0.0.1", free_port())
+    words = [
+        str(one.venv / "gunicorn"),
+        "-w",
+        str(workers),
+        "-b",
+        f"127.0.0.1:{address[1]}",
+        "--no-control-socket",
+        *more,
+    ]
+    (one.directory / "keystone_gunicorn.py").write_text(GUNICORN)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(one.directory), **one.environment}
+    process = subprocess.Popen(
+        [*words, "keystone_gunicorn:application"], env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_until(lambda: answers(address), "gunicorn answers", 60)
+        wait_until(lambda: len(processes.children(process.pid)) >= workers, "its workers are there", 60)
+        time.sleep(3)  # they load, and it does not say when they have
+        yield process.pid, address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(address: Address) -> bool:
+    with contextlib.suppress(OSError):
+        return get(address, "/v3").status == 200
+    return False
+
+
+def with_keystone(workers: int) -> dict[str, Figures]:
+    found: dict[str, Figures] = {}
+    venv = keystone.environment()
+    for preload in ("off", "on"):
+        with tempfile.TemporaryDirectory() as name:
+            made = keystone.Keystone(pathlib.Path(name), venv, workers=workers, preload=preload)
+            token = made.token()
+            requests = keystone_requests({"X-Auth-Token": token, "X-Subject-Token": token})
+            try:
+                made.daemon.apidctl("reload")  # the bootstrap came after the start
+                found[f"apid {preload}"] = measure(made.daemon, workers, requests)
+                if preload == "off":
+                    for words in ([], ["--preload"]):
+                        with gunicorn(made, workers, *words) as (pid, address):
+                            found[" ".join(["gunicorn", *words])] = memory(pid, address, requests)
+            finally:
+                made.daemon.stop()
+    return found
 
 
 def main() -> None:
-    workers = int(sys.argv[1]) if len(sys.argv) > 1 else 4
-    off, on = measure("off", workers), measure("on", workers)
-    print(f"{'default API, ' + str(workers) + ' workers':36} {'off':>9} {'on':>9} {'on/off':>7}")
-    for name, value in off.items():
-        print(f"{name:36} {value:9.3f} {on[name]:9.3f} {on[name] / value:7.2f}")
+    """Print a table."""
+    parser = argparse.ArgumentParser(prog="tests.bench.bench_preload")
+    parser.add_argument("--keystone", action="store_true")
+    parser.add_argument("workers", nargs="?", type=int, default=4)
+    given = parser.parse_args()
+    if given.keystone:
+        found = with_keystone(given.workers)
+    else:
+        found = {f"apid {preload}": default_api(preload, given.workers) for preload in ("off", "on")}
+    print(f"{given.workers} workers".ljust(34) + "".join(f"{name:>20}" for name in found))
+    for figure in found["apid on"]:
+        print(
+            figure.ljust(34)
+            + "".join(f"{one[figure]:20.3f}" if figure in one else f"{'-':>20}" for one in found.values())
+        )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-from tests.chaos.actions import TABLE, broken, ends, options, orders, shortage
+from tests.chaos.actions import TABLE, broken, ends, molds, options, orders, shortage
 from tests.chaos.clients import Crowd
 from tests.chaos.rest import Rest
 from tests.chaos.world import Broken, World
 
-MODULES = (broken, ends, options, orders, shortage)
+MODULES = (broken, ends, molds, options, orders, shortage)
 """Importing them fills the table."""
 
 BETWEEN_RESTS = 12
@@ -65,7 +65,10 @@ class Session:
         self.lines: list[str] = []
         self.world = World(directory, self.note)
         engine = random.Random(f"{seed} engine").choice(("eventlet", "threads"))
-        self.world.written = self.world.applied = dataclasses.replace(self.world.written, engine=engine)
+        preload = random.Random(f"{seed} preload").choice(("auto", "on", "off"))
+        self.world.written = self.world.applied = dataclasses.replace(
+            self.world.written, engine=engine, preload=preload
+        )
         self._draw = random.Random(f"{seed} actions")
         self._names = [name for name in sorted(TABLE) if not only or name in only]
         self._weights = [TABLE[name].weight for name in self._names]

@@ -36,6 +36,7 @@ class Wish:
     version: int = 1
     workers: int = 2
     engine: str = "eventlet"
+    preload: str = "auto"
     extra: frozenset[str] = frozenset({"secure", "local"})
     access_log: str = "access-0.log"
     log_file: str = ""
@@ -95,6 +96,7 @@ class Files:
             "listeners": ", ".join(sorted(wish.extra)),
             "workers": wish.workers,
             "engine": wish.engine,
+            "preload": wish.preload,
             "access_log": self.directory / wish.access_log,
             "access_log_format": FORMAT,
             "log_file": self.directory / wish.log_file if wish.log_file else None,

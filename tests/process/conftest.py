@@ -30,14 +30,14 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_generate_tests(metafunc):
     """Run what is marked `both_engines` once with each; with slow=True, threads only where slow tests run.
 
-    What is marked `also_preloaded` runs once more with preload = on, where slow tests run.
+    What is marked `also_without_preload` runs once more with preload = off, where slow tests run.
     """
     mark = metafunc.definition.get_closest_marker("both_engines")
     if mark is not None:
         marks = [pytest.mark.slow] if mark.kwargs.get("slow") else []
         metafunc.parametrize("engine", ["eventlet", pytest.param("threads", marks=marks)], indirect=True)
-    if metafunc.definition.get_closest_marker("also_preloaded") is not None:
-        metafunc.parametrize("preload", ["off", pytest.param("on", marks=[pytest.mark.slow])], indirect=True)
+    if metafunc.definition.get_closest_marker("also_without_preload") is not None:
+        metafunc.parametrize("preload", ["auto", pytest.param("off", marks=[pytest.mark.slow])], indirect=True)
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def engine(request):
 
 @pytest.fixture
 def preload(request):
-    """The option `preload` of the daemons of this test; without the mark `also_preloaded` the default, off."""
-    return getattr(request, "param", "off")
+    """The option `preload` of the daemons of this test; without the mark `also_without_preload` the default, auto."""
+    return getattr(request, "param", "auto")
 
 
 @pytest.fixture
 def daemon(request, tmp_path, engine, preload):
     """A function that makes a `Daemon` (not yet started) in a directory of its own; ended and judged after the test."""
-    chosen = ({} if engine == "eventlet" else {"engine": engine}) | ({} if preload == "off" else {"preload": preload})
+    chosen = ({} if engine == "eventlet" else {"engine": engine}) | ({} if preload == "auto" else {"preload": preload})
     made: list[Daemon] = []
     request.node.stash[DAEMONS] = made
 

@@ -162,16 +162,17 @@ def test_whatever_a_worker_sends_costs_its_own_life_only(taken_over):
     assert one.ask("reload")["ok"]
 
 
+@pytest.mark.parametrize(("preload", "who"), [("auto", "mold"), ("off", "trial")])
 @pytest.mark.parametrize("attack", ["nested", "ready twice"])
-def test_a_trial_that_sends_anything_else_fails_its_reload(taken_over, attack):
-    one = taken_over(workers=1)
+def test_a_trial_that_sends_anything_else_fails_its_reload(taken_over, attack, preload, who):
+    one = taken_over(workers=1, preload=preload)
     one.allow("reload failed", "Traceback")
     (one.directory / "at_load").write_text(
         ATTACKS[attack] + "import time\ntime.sleep(60)\n" * (attack != "ready twice")
     )
     answer = one.ask("reload")
     assert not answer["ok"]
-    assert "protocol violation of the trial" in str(answer)
+    assert f"protocol violation of the {who}" in str(answer)
     assert get(one.address).status == 200
     assert one.status()["generation"] == 1
 

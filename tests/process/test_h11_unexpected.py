@@ -355,8 +355,8 @@ def test_h11_more_listeners_than_the_bulletin_holds(daemon, tmp_path):
     assert reload(one) == "ok"
 
 
-def test_h11_a_trial_that_blocks_before_it_loads_dies_with_the_parent(daemon, tmp_path):
-    """The first thing that a trial does may block for ever, an open of a FIFO for instance; an orphan would hold the port."""
+def test_h11_a_mold_that_blocks_before_it_loads_dies_with_the_parent(daemon, tmp_path):
+    """The first thing that a mold does may block for ever, an open of a FIFO for instance; an orphan would hold the port."""
     os.mkfifo(tmp_path / "fifo")
     site = """
         import os
@@ -372,7 +372,8 @@ def test_h11_a_trial_that_blocks_before_it_loads_dies_with_the_parent(daemon, tm
     one.start()
     one.signal(signal.SIGHUP)
     one.wait_for_log("generation 2 is being prepared")
-    children = one.wait_for_workers(2)
+    wait_until(lambda: len(processes.children(one.pid)) == 3, "a worker, its mold and the new one")
+    children = processes.children(one.pid)
     one.signal(signal.SIGKILL)
     one.wait()
-    wait_until(lambda: not any(map(processes.alive, children)), "worker and trial are gone", 10)
+    wait_until(lambda: not any(map(processes.alive, children)), "all are gone", 10)

@@ -16,11 +16,25 @@ from tests.support.processes import wait_until
 SECONDS = 5
 
 
+AFTER_FORK = """
+import os, pathlib
+def after_fork(slot, generation, pid):
+    if pathlib.Path({how!r}).exists():
+        os._exit(3)
+"""
+
+
 @pytest.mark.timing
-def test_h3_a_crash_loop_is_calm(daemon, say):
-    one = daemon(workers=1)
+@pytest.mark.parametrize("preload", ["off", pytest.param("on", marks=pytest.mark.slow)])
+def test_h3_a_crash_loop_is_calm(daemon, say, preload):
+    one = daemon(workers=1, preload=preload)
     how = one.directory / "how"
-    one.paste.write_text(pipeline("bad_at_load", how=how))
+    if preload == "off":
+        one.paste.write_text(pipeline("bad_at_load", how=how))
+    else:
+        (one.directory / "forked.py").write_text(AFTER_FORK.format(how=str(how)))
+        one.options["after_fork"] = "forked:after_fork"
+        one.write_config()
     one.start()
     (victim,) = one.wait_for_workers(1)
     how.write_text("exit")

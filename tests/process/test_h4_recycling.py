@@ -10,7 +10,7 @@ from tests.support.apps import pipeline
 from tests.support.client import get
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.both_engines
 def test_h4_max_requests_with_a_single_worker(recording, load, say):
     one = recording(workers=1, max_requests=300, max_requests_jitter=50).start()
@@ -23,7 +23,7 @@ def test_h4_max_requests_with_a_single_worker(recording, load, say):
     assert one.stop() == 0
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.both_engines
 def test_h4_max_worker_rss(daemon):
     one = daemon(paste=pipeline("leaking", kib=4096), workers=1, max_worker_rss=120 * 1024 * 1024).start()

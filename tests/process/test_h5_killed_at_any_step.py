@@ -85,7 +85,7 @@ CASES = [
 ]
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.parametrize(("command", "step"), CASES)
 def test_the_parent_is_killed(daemon, say, command, step):
     one = started(daemon)
@@ -133,7 +133,7 @@ def descendants(pid):
     return found.union(*map(descendants, found)) if found else found
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.parametrize("whose", ["old", "new"])
 @pytest.mark.parametrize(("command", "step"), CASES)
 def test_a_worker_is_killed(daemon, command, step, whose):

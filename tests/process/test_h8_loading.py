@@ -24,7 +24,7 @@ def loads(one):
 
 
 def test_h8_what_it_starts_while_it_loads_has_ordinary_signals(daemon):
-    one = daemon(paste=pipeline("starting", file="loads"), workers=1).start()
+    one = daemon(paste=pipeline("starting", file="loads"), workers=1, preload="off").start()
     assert len(loads(one)) == 1
     one.apidctl("reload")
     assert len(loads(one)) == 3, "trial and worker"
@@ -46,7 +46,7 @@ def test_h8_what_it_starts_while_it_loads_has_ordinary_signals(daemon):
 @pytest.mark.both_engines
 @pytest.mark.parametrize("signums", [(signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM), (signal.SIGTERM,)])
 def test_h8_a_signal_to_a_booting_worker_waits_until_it_is_ready(daemon, signums):
-    one = daemon(paste=pipeline("starting", file="loads", wait="go"), workers=1).launch()
+    one = daemon(paste=pipeline("starting", file="loads", wait="go"), workers=1, preload="off").launch()
     one.allow("worker ended: exit:0", "received SIGALRM, for which")
     wait_until(lambda: loads(one), "it loads")
     (pid,) = one.wait_for_workers(1)

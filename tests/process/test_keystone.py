@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
-import grp
-import json
-import os
-import pathlib
 import socket
-import subprocess
-import sys
 
 import pytest
 
-from tests.support import checkout
-from tests.support.client import Connection, get
-from tests.support.daemon import TOP, Daemon
+from tests.support.client import get
+from tests.support.daemon import Daemon
+from tests.support.keystone import PASSWORD, Keystone, environment
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.slow
-
-VENV = TOP / ".venv-keystone"
-"""Kept between runs: making it takes most of a minute."""
-
-PASSWORD = "s3cret-of-the-test"
-JSON = {"Content-Type": "application/json"}
-
-KEYSTONE_CONF = """
-[DEFAULT]
-log_file = {directory}/keystone.log
-[database]
-connection = sqlite:///{directory}/keystone.db
-[token]
-provider = fernet
-expiration = {expiration}
-[fernet_tokens]
-key_repository = {directory}/fernet
-[fernet_receipts]
-key_repository = {directory}/receipts
-[credential]
-key_repository = {directory}/credentials
-"""
-
-KEYSTONE_APP = """
-def factory(global_conf, **local_conf):
-    from keystone.server.wsgi import initialize_public_application
-    return initialize_public_application()
-"""
 
 WHOAMI_APP = """
 import json
@@ -113,61 +78,7 @@ FORGED = dict.fromkeys(
 @pytest.fixture(scope="module")
 def venv():
     """Keystone, keystonemiddleware and this checkout in an environment of their own; they are heavy."""
-    python = VENV / "bin" / "python"
-    installed = VENV / "installed"
-    wanted = (TOP / "pyproject.toml").read_text()
-    if not installed.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
-    if not installed.exists() or installed.read_text() != wanted:
-        packages = ["keystone", "-e", f"{checkout.editable(VENV / 'source')}[keystone]"]
-        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, timeout=600)
-        installed.write_text(wanted)
-    return VENV / "bin"
-
-
-class Keystone:
-    """A Keystone with a database and keys of its own, in apid."""
-
-    def __init__(self, directory: pathlib.Path, venv: pathlib.Path) -> None:
-        self.directory = directory
-        self.venv = venv
-        self.environment = {"OS_KEYSTONE_CONFIG_DIR": str(directory), "PYTHONWARNINGS": "ignore"}
-        self.configure(3600)
-        user = ["--keystone-user", getpass.getuser(), "--keystone-group", grp.getgrgid(os.getgid()).gr_name]
-        self.manage("db_sync")
-        self.manage("fernet_setup", *user)
-        self.manage("credential_setup", *user)
-        (directory / "keystone_app.py").write_text(KEYSTONE_APP)
-        paste = "[app:main]\npaste.app_factory = keystone_app:factory\n"
-        self.daemon = Daemon(
-            directory, paste=paste, environment=self.environment, program=[str(venv / "apid")], workers=1
-        ).start()
-        self.url = f"http://127.0.0.1:{self.daemon.port}"
-        urls = [part for kind in ("public", "internal") for part in (f"--bootstrap-{kind}-url", f"{self.url}/v3")]
-        self.manage("bootstrap", "--bootstrap-password", PASSWORD, "--bootstrap-region-id", "here", *urls)
-
-    def configure(self, expiration: int) -> None:
-        text = KEYSTONE_CONF.format(directory=self.directory, expiration=expiration)
-        (self.directory / "keystone.conf").write_text(text)
-
-    def manage(self, *arguments: str) -> None:
-        command = [self.venv / "keystone-manage", "--config-file", self.directory / "keystone.conf", *arguments]
-        # no variable of ours: Keystone too reads OS_DATABASE__CONNECTION
-        subprocess.run(command, check=True, capture_output=True, env={"PATH": os.environ["PATH"], **self.environment})
-
-    def token(self) -> str:
-        user = {"name": "admin", "domain": {"id": "default"}, "password": PASSWORD}
-        scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
-        auth = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
-        with Connection(self.daemon.address) as connection:
-            answer = connection.request("POST", "/v3/auth/tokens", headers=JSON, body=json.dumps(auth).encode())
-        assert answer.status == 201, answer.text
-        return answer.header("X-Subject-Token")
-
-    def revoke(self, token: str) -> None:
-        with Connection(self.daemon.address) as connection:
-            headers = {"X-Auth-Token": token, "X-Subject-Token": token}
-            assert connection.request("DELETE", "/v3/auth/tokens", headers=headers).status == 204
+    return environment()
 
 
 @pytest.fixture(scope="module")

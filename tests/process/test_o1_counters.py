@@ -157,7 +157,7 @@ def settled(one) -> dict:
     return wait_until(rest, "rest", 30)
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.both_engines
 def test_exact_and_never_back_over_reloads_scaling_and_an_upgrade(start, tmp_path):
     one = start()

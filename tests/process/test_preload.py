@@ -176,6 +176,7 @@ def test_a_generation_gets_no_worker_of_other_code(preloading, disk):
     assert one.stop() == 0
 
 
+@pytest.mark.slow  # it is given ten seconds
 def test_a_mold_that_does_not_fork_is_replaced(preloading):
     one = preloading(workers=1).start()
     one.allow("worker ended: crash:SIGKILL")
@@ -258,7 +259,7 @@ def test_a_function_that_is_not_there_ends_the_start(preloading, name, error):
     assert re.search(rf"apid\.conf:\d+: \[DEFAULT\] after_fork = {name}: .*{error}", one.log()), one.log()
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_r1_no_request_is_lost_over_reloads_and_a_lost_mold(recording, load, say):
     one = recording(workers=2, preload="on").start()
     with load(one, mode="mix", connections=16, processes=1) as running:

@@ -49,7 +49,7 @@ def sampled(one, say):
     assert max(sampler.alive) <= 2 * W, sampler.alive
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 def test_r10_during_reloads(daemon, say):
     one = daemon(paste=pipeline("hello"), workers=W).start()
     with sampled(one, say) as sampler:
@@ -59,7 +59,7 @@ def test_r10_during_reloads(daemon, say):
     assert one.stop() == 0
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.parametrize("option", [{"max_requests": 50}], ids=["max_requests"])
 def test_r10_during_recycling(daemon, say, option):
     one = daemon(paste=pipeline("hello"), workers=W, **option).start()

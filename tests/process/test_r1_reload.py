@@ -27,7 +27,7 @@ def reload_under(one, load, say, times, **options):
 WAYS = {"keep-alive": {"mode": "keepalive"}, "one-shot": {"mode": "oneshot"}, "both": {"mode": "mix"}}
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.both_engines
 def test_r1_a_few_reloads_lose_nothing(recording, load, say):
     one = recording(workers=2).start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 def test_r4_no_ghost_across_reloads(recording, load, say):
     one = recording(workers=2, delay=0.01).start()
     with load(one, method="POST", mode="mix", connections=24) as running:

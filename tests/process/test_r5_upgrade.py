@@ -45,7 +45,7 @@ def installed(recording, tmp_path):
     return one, install
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 @pytest.mark.both_engines
 def test_r5_the_program_is_exchanged_under_load(installed, load, say):
     one, install = installed

@@ -88,7 +88,7 @@ CASES = [
 ]
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 def test_r7_a_bad_reload_changes_nothing(recording, load):
     """One daemon and one load for all cases, one after the other; at the end a good reload."""
     one = recording(workers=2).start()

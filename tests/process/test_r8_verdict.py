@@ -11,7 +11,7 @@ from tests.support.apps import pipeline
 from tests.support.processes import wait_until
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 def test_r8_the_exit_code_of_apidctl(daemon, tmp_path):
     how = tmp_path / "how"
     one = daemon(paste=pipeline("bad_at_load", how=how), workers=2, startup_timeout=3).start()
@@ -47,7 +47,7 @@ def test_r8_the_exit_code_of_apidctl(daemon, tmp_path):
     assert one.stop() == 0
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 def test_r8_whoever_asks_during_a_reload_gets_the_verdict_of_the_next(daemon):
     one = daemon(paste=pipeline("hello"), workers=1).start()
     clients = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(8)]
@@ -102,7 +102,7 @@ def test_r8_a_reload_while_the_first_generation_hangs_in_its_boot_is_taken_at_on
 
 def test_r8_a_scale_to_workers_that_do_not_boot_and_numbers_without_a_gap(daemon, tmp_path):
     how = tmp_path / "how"
-    one = daemon(paste=pipeline("bad_at_load", how=how), workers=1).start()
+    one = daemon(paste=pipeline("bad_at_load", how=how), workers=1, preload="off").start()
     one.allow("reload failed", "does not want to be loaded")
     how.write_text("raise")
     done = one.apidctl("scale", "2", check=False)

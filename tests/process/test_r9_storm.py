@@ -45,7 +45,7 @@ def calm(one):
     )
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 def test_r9_a_small_storm(recording, load):
     one = recording(workers=2).start()
     with load(one, mode="mix", connections=8, processes=1) as running:
@@ -68,7 +68,7 @@ def test_r9_two_hundred_in_ten_seconds(recording, load, say):
     judge(one, seed)
 
 
-@pytest.mark.also_preloaded
+@pytest.mark.also_without_preload
 def test_r9_a_stop_in_the_middle_of_a_reload_wins(recording):
     one = recording(workers=2).start()
     for _ in range(3):

@@ -62,7 +62,8 @@ def test_a_worker_answers_for_the_whole_daemon_as_the_parent_does(daemon):
     assert told["answered_by"] in one.worker_pids()
     assert asked["answered_by"] == told["pid"] == one.pid
     assert {worker["pid"] for worker in told["workers"]} == set(one.worker_pids())
-    moving = {"answered_by", "uptime", "totals", "latency", "workers"}
+    moving = {"answered_by", "uptime", "totals", "latency", "workers", "molds"}
+    assert [mold["pid"] for mold in told["molds"]] == [mold["pid"] for mold in asked["molds"]] == one.mold_pids()
     assert {k: v for k, v in told.items() if k not in moving} == {k: v for k, v in asked.items() if k not in moving}
 
 

@@ -259,6 +259,25 @@ def test_a_worker_only_reads_what_is_the_parents(board):
     assert board.leaving
 
 
+def test_a_worker_of_a_mold_writes_its_row_and_no_other(board):
+    board.row(1).cells[scoreboard.REQUESTS] = 3
+
+    def in_a_mold(attack):
+        given = os.dup(board.fds[0])
+        board.in_child(board.row(1))
+        os.setresuid(65534, 65534, 65534) if os.geteuid() == 0 else None  # it can open nothing of the parent's again
+        board.move_in(given, board.row(1), board.row(2))
+        attack()
+        os._exit(0 if given not in descriptors() and board.row(1).cells[scoreboard.REQUESTS] == 0 else 1)
+
+    def write(index):
+        board.row(index).cells[scoreboard.REQUESTS] = 5
+
+    attacks = [functools.partial(in_a_mold, functools.partial(write, index)) for index in range(1, 4)]
+    assert [processes.wait(processes.fork(attack)) for attack in attacks] == [-signal.SIGSEGV, 0, -signal.SIGSEGV]
+    assert [board.row(index).cells[scoreboard.REQUESTS] for index in range(1, 4)] == [3, 5, 0]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot(2) takes root")
 def test_a_worker_without_proc_works_and_only_reads_what_is_the_parents(board, tmp_path):
     def child(attack):

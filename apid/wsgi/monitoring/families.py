@@ -42,6 +42,13 @@ _WORKER: tuple[tuple[str, str, _Reading, Callable[[Iterable[float]], float]], ..
     ("apid_worker_requests_in_flight", "Requests in work.", lambda w: w["in_flight"], sum),
     ("apid_worker_pool_limit", "Requests that may be in work at once (pool_size).", lambda w: w["limit"], sum),
     ("apid_worker_resident_memory_bytes", "Resident set size.", lambda w: w["rss"], sum),
+    ("apid_worker_private_memory_bytes", "Memory that no other process has (USS).", lambda w: w["private"], sum),
+    (
+        "apid_worker_proportional_memory_bytes",
+        "Private memory and its share of what others have too (PSS).",
+        lambda w: w["proportional"],
+        sum,
+    ),
     ("apid_worker_uptime_seconds", "Age of the worker.", lambda w: w["uptime"], max),
     ("apid_worker_stuck_requests", "Requests that hold a slot and could not be ended.", lambda w: w["stuck"], sum),
     ("apid_worker_threads", "Native threads of engine = threads.", lambda w: w["threads"], sum),
@@ -54,6 +61,18 @@ _WORKER: tuple[tuple[str, str, _Reading, Callable[[Iterable[float]], float]], ..
         "Age of the oldest request in work; 0 without one.",
         lambda w: w["oldest"]["age"] if w["oldest"] else 0.0,
         max,
+    ),
+)
+
+_MOLD = (
+    ("apid_mold_uptime_seconds", "age", "Age of the mold."),
+    ("apid_mold_load_seconds", "load", "How long it took to load the application."),
+    ("apid_mold_fork_seconds", "fork", "How long the last worker took from the order to its birth."),
+    ("apid_mold_private_memory_bytes", "private", "Memory that no other process has (USS)."),
+    (
+        "apid_mold_proportional_memory_bytes",
+        "proportional",
+        "Private memory and its share of what others have too (PSS).",
     ),
 )
 
@@ -72,6 +91,7 @@ class Families(Collector):
         yield from _daemon(self._document)
         yield from _changes(self._document)
         yield from _workers(self._document)
+        yield from _molds(self._document)
         yield from _traffic(self._document)
         yield from _listeners(self._document)
 
@@ -139,6 +159,13 @@ def _workers(document: Document) -> Iterator[Metric]:
         values = {seat: [v for worker in sitting if (v := read(worker)) is not None] for seat, sitting in seats.items()}
         samples = [(seat, float(join(found))) for seat, found in values.items() if found]
         yield _by(GaugeMetricFamily, name, text, ["slot", "generation"], samples)
+
+
+def _molds(document: Document) -> Iterator[Metric]:
+    molds = {str(mold["generation"]): mold for mold in document["molds"]}
+    for name, key, text in _MOLD:
+        samples = [((generation,), float(mold[key])) for generation, mold in molds.items() if mold[key] is not None]
+        yield _by(GaugeMetricFamily, name, text, ["generation"], samples)
 
 
 def _traffic(document: Document) -> Iterator[Metric]:

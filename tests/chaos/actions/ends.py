@@ -83,16 +83,16 @@ def hung_worker(world: World, dice: random.Random) -> None:
 
 @action(6)
 def killed_during_a_change(world: World, dice: random.Random) -> None:
-    """A worker, old or new or on trial, is killed while a reload or an upgrade runs: the verdict is true, whichever it is."""
+    """A worker or a mold, old or new, is killed while a reload or an upgrade runs: the verdict is true, whichever it is."""
     kind = dice.choice(("reload", "upgrade"))
     moment = dice.random() * 2.5
     world.write(version=world.written.version + 1, workers=dice.randrange(1, 4))
     whom = dice.random()
-    known = {one["pid"] for one in world.status()["workers"]}
+    known = {*world.daemon.worker_pids(), *world.daemon.mold_pids()}
 
     def strike() -> None:
         time.sleep(moment)  # anywhere in the change
-        pids = sorted(world.daemon.worker_pids())
+        pids = sorted([*world.daemon.worker_pids(), *world.daemon.mold_pids()])
         if pids:
             victim = pids[min(int(whom * len(pids)), len(pids) - 1)]
             world.note(f"    KILL to {victim}, {'old' if victim in known else 'new'}, after {moment:.2f} s")

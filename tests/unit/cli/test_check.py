@@ -68,5 +68,5 @@ Listener b: [::1]:1, unix:/x, plain HTTP
   main of {tmp_path}/api-paste.ini
   (loaded; too large to be shown here)
 
-Each worker loads the application by itself: preload = off."""
+The application is loaded once, and workers are forked from there."""
     )

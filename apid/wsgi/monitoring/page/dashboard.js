@@ -67,6 +67,7 @@ function card(worker, rate) {
   const facts = [
     ["req/s", rate === null ? "–" : number(rate)], ["busy", worker.limit ? `${worker.in_flight}/${worker.limit}` : "–"],
     ["conns", number(worker.connections)], ["mem", bytes(worker.rss)],
+    ...(worker.private === null ? [] : [["own mem", bytes(worker.private)]]),
     ["up", duration(worker.uptime)], ["lag", worker.beat_age > 1.5 ? `silent ${duration(worker.beat_age)}` : duration(worker.hub_lag)],
   ];
   if (worker.threads !== null) facts.push(["threads", worker.threads], ["GIL wait", worker.gil ? duration(worker.gil_wait) : "off"]);
@@ -89,13 +90,15 @@ function workers(found, before, seconds) {
   const generations = [...new Set(found.workers.map((worker) => worker.generation))].sort((a, b) => b - a);
   $("generations").replaceChildren(...generations.map((generation) => {
     const mine = found.workers.filter((worker) => worker.generation === generation);
+    const mold = found.molds.find((one) => one.generation === generation);
+    const forks = !mold ? "" : mold.stage === "loading" ? `; mold ${mold.pid} loads` : `; mold ${mold.pid}: loaded in ${duration(mold.load)}, forks in ${duration(mold.fork)}`;
     const word = generation === found.generation ? "present" : generation > found.generation ? "being raised" : "leaving";
     const cards = mine.map((worker) => {
       const was = old.get(worker.pid);
       return card(worker, was && seconds > 0 ? Math.max(0, worker.requests - was.requests) / seconds : null);
     });
     const made = node("div", { className: "generation" },
-      node("h3", {}, `Generation ${generation} `, node("span", { className: "quiet", textContent: `${word}, ${mine.length} worker${mine.length === 1 ? "" : "s"}` })),
+      node("h3", {}, `Generation ${generation} `, node("span", { className: "quiet", textContent: `${word}, ${mine.length} worker${mine.length === 1 ? "" : "s"}${forks}` })),
       node("div", { className: "cards" }, ...cards));
     made.dataset.generation = generation;
     return made;
