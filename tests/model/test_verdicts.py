@@ -113,7 +113,7 @@ def test_a_start_whose_workers_come_and_go_is_not_called_ready():
 
 def test_a_failed_change_leaves_its_number_and_nobody_who_confuses_the_next(kernel):
     """Its workers drain, hang and die while the next one of the same number is raised."""
-    kernel.daemon = Daemon(workers=3)
+    kernel.daemon = Daemon(workers=3, preload="off")
     raised(kernel, 1)
     left = kernel.workers(generation=2)
     for process in left[:2]:

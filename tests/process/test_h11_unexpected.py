@@ -365,7 +365,7 @@ def test_h11_a_mold_that_blocks_before_it_loads_dies_with_the_parent(daemon, tmp
             os.open(os.environ["FIFO"], os.O_RDONLY)
         if os.environ.get("FIFO"):
             kept = boot.run
-            boot.run = lambda ticket, **more: blocked(ticket) if ticket.trial else kept(ticket, **more)
+            boot.run = lambda ticket, **more: blocked(ticket) if ticket.generation == 2 else kept(ticket, **more)
     """
     one = daemon(paste=pipeline("hello"), workers=1, environment={"FIFO": str(tmp_path / "fifo")})
     (one.directory / "sitecustomize.py").write_text(textwrap.dedent(site))
