@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tests.bench.measure import free_port
 from tests.support import keystone, processes
@@ -30,7 +30,8 @@ REQUESTS = 300
 ROUNDS = 5
 _TICK = os.sysconf("SC_CLK_TCK")
 
-Requests = Callable[[Address], None]
+Requests = dict[str, Callable[[Address], None]]
+"""By name what is asked, one after the other."""
 Figures = dict[str, float]
 
 
@@ -62,9 +63,11 @@ def cpu(pid: int) -> float:
 def memory(pid: int, address: Address, requests: Requests) -> Figures:
     """At rest, and after requests."""
     get(address)
-    idle = proportional(pid)
-    requests(address)
-    return {"PSS idle, MiB": idle, f"PSS after {REQUESTS} requests, MiB": proportional(pid)}
+    found = {"PSS idle, MiB": proportional(pid)}
+    for name, ask in requests.items():
+        ask(address)
+        found[f"PSS after {REQUESTS} {name}, MiB"] = proportional(pid)
+    return found
 
 
 def measure(one: Daemon, workers: int, requests: Requests) -> Figures:
@@ -83,7 +86,8 @@ def measure(one: Daemon, workers: int, requests: Requests) -> Figures:
             time.sleep(0.02)
         seconds.append(cpu(one.pid) - before)
         peaks.append(peak / steady)
-        requests(one.address)
+        for ask in requests.values():
+            ask(one.address)
     found["reload, s of processor time"] = statistics.median(seconds)
     found["reload, loads"] = statistics.median(seconds) / load
     found["peak in a reload : before it"] = statistics.median(peaks)
@@ -108,9 +112,15 @@ def replaced(one: Daemon, workers: int, gone: int) -> bool:
 # -- the default API
 
 
-def default_api_requests(address: Address) -> None:
-    for _ in range(REQUESTS):
-        get(address, "/v1/animals")
+def asking(paths: Sequence[str], headers: dict[str, str] | None = None) -> Callable[[Address], None]:
+    """Return a function that sends REQUESTS requests for these paths in turn."""
+
+    def ask(address: Address) -> None:
+        for number in range(REQUESTS):
+            answer = get(address, paths[number % len(paths)], headers=headers)
+            assert answer.status in (200, 300), answer.text
+
+    return ask
 
 
 def default_api(preload: str, workers: int) -> Figures:
@@ -118,20 +128,10 @@ def default_api(preload: str, workers: int) -> Figures:
         tempfile.TemporaryDirectory() as name,
         Daemon(pathlib.Path(name), workers=workers, preload=preload) as one,
     ):
-        return measure(one, workers, default_api_requests)
+        return measure(one, workers, {"requests": asking(["/v1/animals"])})
 
 
 # -- Keystone
-
-
-def keystone_requests(headers: dict[str, str]) -> Requests:
-    def requests(address: Address) -> None:
-        for number in range(REQUESTS):
-            path = ("/v3", "/v3/auth/tokens", "/v3/users")[number % 3]
-            answer = get(address, path, headers=headers)
-            assert answer.status == 200, answer.text
-
-    return requests
 
 
 GUNICORN = """
@@ -183,7 +183,11 @@ def with_keystone(workers: int) -> dict[str, Figures]:
         with tempfile.TemporaryDirectory() as name:
             made = keystone.Keystone(pathlib.Path(name), venv, workers=workers, preload=preload)
             token = made.token()
-            requests = keystone_requests({"X-Auth-Token": token, "X-Subject-Token": token})
+            headers = {"X-Auth-Token": token, "X-Subject-Token": token}
+            requests = {
+                "GET /v3": asking(["/v3"]),
+                "with a token": asking(["/v3/auth/tokens", "/v3/users", "/v3/projects"], headers),
+            }
             try:
                 made.daemon.apidctl("reload")  # the bootstrap came after the start
                 found[f"apid {preload}"] = measure(made.daemon, workers, requests)

@@ -140,11 +140,32 @@ def test_a_worker_is_killed(daemon, command, step, whose):
     one = started(daemon)
     old = set(one.wait_for_workers(W))
     thread, verdict = change(one, command, step)
-    found = family(one)
-    new = sorted(found - old)
-    victims = sorted(found & old) if whose == "old" else new
-    if victims:
-        os.kill(victims[0], signal.SIGKILL)
+    found = family(one) - set(one.mold_pids())
+    victims = sorted(found & old) if whose == "old" else sorted(found - old)
+    kill_first(victims)
+    assert_calm(one, thread, verdict)
+
+
+@pytest.mark.parametrize("whose", ["old", "new"])
+@pytest.mark.parametrize(("command", "step"), CASES)
+def test_a_mold_is_killed(daemon, command, step, whose):
+    one = started(daemon)
+    one.allow("the mold of generation .* ended")
+    old = set(one.mold_pids())
+    thread, verdict = change(one, command, step)
+    found = set(one.mold_pids())
+    kill_first(sorted(found & old) if whose == "old" else sorted(found - old))
+    assert_calm(one, thread, verdict)
+
+
+def kill_first(victims):
+    for victim in victims[:1]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+
+
+def assert_calm(one, thread, verdict):
+    """The asker has a verdict which is true, and each seat one worker that serves."""
     thread.join(60)
     assert not thread.is_alive(), "the asker got no verdict"
     assert verdict, one.log()

@@ -103,6 +103,22 @@ def test_a_generation_is_loaded_once_and_a_killed_worker_runs_what_it_loaded(pre
     assert one.stop() == 0
 
 
+@pytest.mark.slow  # workers that live shortly are replaced after a pause
+def test_its_number_of_workers_stays_full_over_ten_kills_and_a_broken_disk(preloading):
+    one = preloading(workers=4).start()
+    one.allow("worker ended: crash:SIGKILL", "short lives")
+    (one.directory / "loaded.py").unlink()
+    one.paste.write_text("[app:main]\nuse = egg:is_being_replaced\n", encoding="utf-8")
+    for kill in range(10):
+        pids = one.wait_for_workers(4)
+        os.kill(pids[kill % 4], signal.SIGKILL)
+        one.wait_for_workers(4, but=[pids[kill % 4]], deadline=30)
+        wait_until(lambda: one.status()["ready"] == 4, "all are ready again")
+    assert {answers(one)[0] for _ in range(12)} == {"first"}
+    assert loads(one) == 1
+    assert one.stop() == 0
+
+
 @pytest.mark.both_engines
 def test_a_reload_costs_one_load(preloading):
     one = preloading(workers=3).start()
