@@ -138,11 +138,11 @@ class Rest:
         """The parent holds what it held at the rest before, and sleeps; there is nobody else."""
         world, pid = self.world, self.world.daemon.pid
         wrong = []
-        children = {one["pid"] for one in status["workers"]}
+        children = {one["pid"] for one in (*status["workers"], *status["molds"])}
         with contextlib.suppress(AssertionError):  # a child that is not reaped for long is a fault
             wait_until(lambda: processes.children(pid) == children, "", 5)
         if processes.children(pid) != children:
-            wrong.append(f"the parent's children are {processes.children(pid)}, its workers {children}")
+            wrong.append(f"the parent's children are {processes.children(pid)}, its workers and molds {children}")
         orphans = {one: processes.command(one) for one in world.orphans() - {pid}}
         if list(orphans.values()) != ["apid: guard"]:
             wrong.append(f"orphans, of which one should be the guard: {orphans}")

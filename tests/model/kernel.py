@@ -313,10 +313,10 @@ class Kernel:
         """After each fork."""
         change = self.state.change
         wanted = max(self.state.wanted, change.wanted if change else 0)
-        leaving = sum(not c.serving for c in self.state.children)
+        counted = [c for c in self.state.children if c.serving or c.cause != events.Cause.SCALE]
+        leaving = sum(not c.serving for c in counted)
         surplus = self.state.surplus()
-        workers = [p for p in self.processes.values() if p.kind == "worker"]
-        known = [one for one in workers if one.pid in self.state.children]
+        known = [c for c in counted if c.pid in self.processes]
         alive = {pid for pid, process in self.processes.items() if process.ended is None}
         most = wanted + max(wanted, leaving) + surplus
         assert len(known) + sum(one.mold in alive for one in self.unborn) <= most, (

@@ -27,7 +27,7 @@ def after_fork(slot, generation, pid):
 @pytest.mark.timing
 @pytest.mark.parametrize("preload", ["off", pytest.param("on", marks=pytest.mark.slow)])
 def test_h3_a_crash_loop_is_calm(daemon, say, preload):
-    one = daemon(workers=1, preload=preload)
+    one = daemon(paste=pipeline("hello"), workers=1, preload=preload)
     how = one.directory / "how"
     if preload == "off":
         one.paste.write_text(pipeline("bad_at_load", how=how))

@@ -64,7 +64,7 @@ def test_an_end_that_nobody_asked_for_names_the_requests_that_it_took(start):
 
 @pytest.mark.slow
 def test_reload_scale_crash_exit_boot_and_stop(start):
-    one = start()
+    one = start(preload="off")
     one.allow("worker ended: (crash|exit|boot)", "RuntimeError", "Traceback")
     one.apidctl("reload")
     ended(one, "reload", 2)
