@@ -19,7 +19,7 @@ def test_the_sequence_of_a_seed_is_always_the_same(tmp_path):
     def draw(seed, where):
         where.mkdir()
         session = Session(where, seed)
-        return [(name, dice.random()) for name, dice in (session.draw() for _ in range(200))]
+        return [(name, dice.random()) for name, dice in (session.draw() for _ in range(400))]
 
     assert draw(5, tmp_path / "a") == draw(5, tmp_path / "b") != draw(6, tmp_path / "c")
     assert {name for name, _ in draw(7, tmp_path / "d")} == set(TABLE)

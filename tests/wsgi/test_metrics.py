@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from apid.wsgi.monitoring.families import BOUNDS, buckets
 from apid.wsgi.monitoring.metrics import app as factory
-from tests.support.status_document import document, threads, worker
+from tests.support.status_document import document, mold, threads, worker
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -119,7 +119,7 @@ def test_another_server_and_other_methods():
 def exposed() -> dict[str, tuple[str, set[str]]]:
     """Metric -> (type, labels), as a scrape shows it."""
     found = {}
-    for family in parse_text(Page(document([threads(0)])).body):
+    for family in parse_text(Page(document([threads(0)], molds=[mold()])).body):
         name = family.name + "_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         found[name] = (family.type, labels)
