@@ -39,7 +39,7 @@ class Rest:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._engine = world.written.engine
+        self._base = Wish(engine=world.written.engine, preload=world.written.preload)
         self.rss = 0
         self.descriptors: collections.Counter[str] | None = None
         self.torn_lines = 0
@@ -48,9 +48,8 @@ class Rest:
     def begin(self) -> None:
         """Come to the base configuration, so that two rests can be compared."""
         world = self.world
-        base = Wish(engine=self._engine)
-        names = ("workers", "engine", "extra", "access_log", "log_file", "pid_file", "more")
-        world.write(**{name: getattr(base, name) for name in names})
+        names = ("workers", "engine", "preload", "extra", "access_log", "log_file", "pid_file", "more")
+        world.write(**{name: getattr(self._base, name) for name in names})
         world.change(True)
 
     def judge(self) -> dict[str, int]:
