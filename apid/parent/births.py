@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +25,9 @@ from apid.parent.listeners import Listeners
 from apid.parent.stacks import Stacks
 from apid.posix import processes, rights
 from apid.scoreboard import ROWS, Scoreboard
+
+BORN_WITHIN = 15.0
+"""Seconds from an order to a birth after which nothing waits for it any more: its mold has been given up by then."""
 
 TRIALS = ROWS - 1
 """The row of trials and molds, which count nothing."""
@@ -143,7 +147,10 @@ class Births:
         try:
             packet, pid = rights.receive_from(birth.sock, channel.MAX_MESSAGE + 1)
         except BlockingIOError:
-            return None
+            if time.monotonic() - birth.at < BORN_WITHIN:
+                return None
+            packet, pid = b"", 0
+            self._kill_unborn()
         except OSError:
             packet, pid = b"", 0
         self.unborn.remove(birth)
@@ -158,6 +165,17 @@ class Births:
         self._board.row(birth.row).take(pid, birth.slot, birth.generation)
         took = time.monotonic() - birth.at
         return events.Spawned(pid, birth.slot, birth.generation, birth.row, birth.mold, took)
+
+    def due(self) -> float | None:
+        """When the oldest order is waited for no more, in monotonic seconds."""
+        return min((birth.at + BORN_WITHIN for birth in self.unborn), default=None)
+
+    def _kill_unborn(self) -> None:
+        """End the children that are copies of a mold, and hang before they could say who they are."""
+        for pid in processes.children():
+            if pid not in self.channels and processes.name(pid).startswith("apid: mold"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _stillborn(self, packet: bytes, pid: int, reaped: Collection[int]) -> str:
         """Why this is no birth; empty where it is one."""

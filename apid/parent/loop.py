@@ -192,7 +192,8 @@ class Loop:
     def _last_words(self, exits: list[Event]) -> list[Event]:
         """Exits, after what the children said: it may have arrived after the poll and before the exit."""
         # a worker may have ended right after it was born
-        said: list[Event] = self._deliver(list(self.effects.births.unborn)) if exits else []
+        overdue = (self.effects.births.due() or math.inf) <= time.monotonic()
+        said: list[Event] = self._deliver(list(self.effects.births.unborn)) if exits or overdue else []
         for event in exits:
             with self._faults.caught("the end of a child"):
                 if isinstance(event, events.Exited):
@@ -206,6 +207,7 @@ class Loop:
     def _timeout(self) -> float | None:
         now = time.monotonic()
         times = [self.plan.deadline(now), self.effects.exposures.due(), self._telling.due(), self._commands.due()]
+        times.append(self.effects.births.due())
         if any(child.stage in (Stage.READY, Stage.DRAINING) for child in self.plan.state.children):
             times.append(self._watch.due)
         due = [at for at in times if at is not None]

@@ -99,6 +99,9 @@ def bear(parent: int) -> bool:
     try:
         between = ctypes.PyDLL(None, use_errno=True).fork()
         if between == 0:
+            die_with_parent(True)  # at-fork functions of the application may hang
+            if os.getppid() != mold:
+                os._exit(ExitCode.OK)
             _bear(parent)
             return True
         if between < 0:
@@ -107,8 +110,9 @@ def bear(parent: int) -> bool:
     finally:
         if os.getpid() == mold:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if error := os.waitstatus_to_exitcode(status):
-        raise OSError(abs(error), os.strerror(abs(error)))
+    error = os.waitstatus_to_exitcode(status)
+    if error > 0:
+        raise OSError(error, os.strerror(error))
     return False
 
 
@@ -125,11 +129,31 @@ def _bear(parent: int) -> None:
         os._exit(errno.EIO)
     if pid:
         os._exit(0)
-    while os.getppid() == me:
-        native.sleep(ADOPTION)
-    die_with_parent(True)
+    await_adoption(me)
     if os.getppid() != parent:
         os._exit(ExitCode.OK)
+
+
+def await_adoption(between: int) -> None:
+    """In a child of `between`: wait until that process has ended, and die with the parent that the kernel gives to this one."""
+    while os.getppid() == between:
+        native.sleep(ADOPTION)
+    die_with_parent(True)
+
+
+def children() -> list[int]:
+    """Return the children of this process (proc(5)); empty where the kernel does not say."""
+    me = os.getpid()
+    with contextlib.suppress(OSError):
+        return [int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_text(encoding="ascii").split()]
+    return []
+
+
+def name(pid: int) -> str:
+    """Return the 15 octets of its name that the kernel keeps (PR_SET_NAME, prctl(2)); empty once it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").rstrip("\n")
+    return ""
 
 
 def flush() -> None:

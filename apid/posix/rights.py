@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -55,11 +57,15 @@ def receive(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
         OSError: EMFILE among them: this process may not have so many descriptors.
     """
     room = socket.CMSG_SPACE(AT_ONCE * array.array("i").itemsize)
-    packet, ancillary, _, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    packet, ancillary, flags, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     found = array.array("i")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        for fd in found:
+            os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return packet, found.tolist()
 
 

@@ -139,6 +139,8 @@ def _live(ticket: channel.Ticket, born: _Born) -> int:
         shield.renew(ticket.stacks)
         shield.own(descriptors(ticket, engine))
         log.identify(log.identity(ticket.slot, ticket.generation, born.pid))
+        with contextlib.suppress(Exception), shield.umask():  # they may have been moved away since the mold opened them
+            log.reopen()
         if ticket.channel is not None and _is_over(ticket.channel):
             os._exit(ExitCode.OK)
         signals.unblock_all()

@@ -41,6 +41,7 @@ class Forks:
         self._masks: dict[object, set[int]] = {}
         self._left = False
         self.bearing = False
+        self._between = 0
         self.server: Server | None = None
         os.register_at_fork(before=self._before, after_in_parent=self._unblock, after_in_child=self._give_up)
 
@@ -52,6 +53,7 @@ class Forks:
     def _before(self) -> None:
         """Block signals: the child still has the handlers and the wakeup descriptor of the worker."""
         if self.bearing:
+            self._between = os.getpid()
             return
         processes.flush()  # or both write what is in the buffer
         self._masks[self._engine.thread()] = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
@@ -62,7 +64,8 @@ class Forks:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(self._engine.thread(), ()))
 
     def _give_up(self) -> None:
-        if self.bearing:
+        if self.bearing:  # before the application's own at-fork functions, which may hang
+            processes.await_adoption(self._between)
             return
         self._engine.abandon()
         steps: list[Callable[[], object]] = [self._engine.become_main_thread, self._unblock]

@@ -51,6 +51,7 @@ def findings(engine: base.Engine, ours: Collection[int], places: Places) -> list
         places: where it did what.
     """
     try:
+        gc.unfreeze()  # what the application has frozen would not be found
         _empty_pools()
         return [
             *_threads(places),

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import io
 import os
 import signal
 import sys
@@ -41,11 +42,13 @@ def serve(ticket: channel.Ticket, ready: channel.Ready, forks: Forks) -> channel
         raise ValueError("a mold has a parent")
     parent = os.getppid()
     setproctitle.setproctitle(f"apid: mold (generation {ticket.generation})")
+    _flush()
     gc.collect()
     with contextlib.suppress(AttributeError):  # a C library without it
         ctypes.CDLL(None).malloc_trim(0)
     gc.freeze()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    of_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN nothing can be waited for
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     try:
         sock.setblocking(True)
@@ -60,6 +63,8 @@ def serve(ticket: channel.Ticket, ready: channel.Ready, forks: Forks) -> channel
             rights.receive_more(sock, descriptors, GIVEN + sum(order.listeners.values()))
             worker = _fork(order, descriptors, ticket, forks, parent)
             if worker is not None:
+                if of_children is not None:
+                    signal.signal(signal.SIGCHLD, of_children)
                 return worker
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError):
@@ -113,6 +118,14 @@ def _fork(
     except OSError:
         os._exit(ExitCode.OK)  # the parent is gone, or waits for it no more
     return worker
+
+
+def _flush() -> None:
+    """Write out what files keep in their buffers: each worker would write it once more."""
+    for one in gc.get_objects():
+        if type(one) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            with contextlib.suppress(Exception):  # closed, or a full disk
+                one.flush()
 
 
 def _let_threads_start() -> None:

@@ -362,3 +362,55 @@ def test_an_application_that_takes_what_a_worker_needs_is_still_held_off(daemon)
     one.apidctl("reload")
     assert get(one.address).status == 200
     assert one.stop() == 0
+
+
+def test_a_worker_that_is_born_after_logs_were_reopened_writes_to_the_new_file(preloading):
+    one = preloading(workers=1)
+    target = one.directory / "daemon.log"
+    one.options["log_file"] = target
+    one.write_config()
+    one.launch().wait_served()
+    target.rename(one.directory / "daemon.log.1")
+    one.apidctl("reopen")
+    (pid,) = one.wait_for_workers(1)
+    os.kill(pid, signal.SIGKILL)
+    (new,) = one.wait_for_workers(1, but=[pid])
+    wait_until(lambda: one.status()["ready"] == 1, "its successor")
+    os.kill(new, signal.SIGTERM)
+    wait_until(lambda: f"pid={new} received SIGTERM" in target.read_text(), "its own line, in the new file")
+    assert one.stop() == 0
+
+
+def test_an_application_that_ignores_the_end_of_children_gets_workers(preloading):
+    one = preloading(workers=2)
+    with open(one.directory / "loaded.py", "a", encoding="utf-8") as file:
+        file.write("\nimport signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n")
+    one.start()
+    assert loads(one) == 1
+    assert one.stop() == 0
+
+
+HANGING = """
+import os, pathlib, time
+def hang():
+    while {path!r} and pathlib.Path({path!r}).exists():
+        time.sleep(0.05)
+os.register_at_fork({when}=hang)
+"""
+
+
+@pytest.mark.slow  # an order is waited for a quarter of a minute
+@pytest.mark.parametrize("when", ["before", "after_in_child"])
+def test_a_function_that_hangs_in_the_fork_stops_no_stop(preloading, when):
+    one = preloading(workers=1)
+    there = one.directory / "there"
+    with open(one.directory / "loaded.py", "a", encoding="utf-8") as file:
+        file.write(HANGING.format(path=str(there), when=when))
+    one.start()
+    one.allow("worker ended: crash:SIGKILL", "cannot fork a worker", "the mold of generation 1")
+    there.touch()
+    (pid,) = one.wait_for_workers(1)
+    os.kill(pid, signal.SIGKILL)
+    one.wait_for_log("the mold of generation 1 .* it has not forked a worker within 10 s", 40)
+    assert one.stop() == 0
+    assert not [pid for pid in processes.children() if processes.command(pid).startswith("apid: mold")]

@@ -165,6 +165,7 @@ class Engine:
         self.loop = self._hub = loop.current()
         self.executor = Pool(self.loop, self.executor.size)
         _drop_native_threads()
+        loglock.renew()
 
     def undone(self) -> list[str]:
         """Return the green threads that wait, and the calls that are scheduled."""

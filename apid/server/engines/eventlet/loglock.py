@@ -116,3 +116,14 @@ def install() -> None:
 def _create(handler: logging.Handler) -> None:
     handler.lock = LogLock()  # type: ignore[assignment]  # typeshed wants a lock of threading
     logging._register_at_fork_reinit_lock(handler)  # type: ignore[attr-defined]  # noqa: SLF001 - as logging's own does
+
+
+def renew() -> None:
+    """In a process that was forked after loading: handlers whose locks are pipes (oslo.log's PipeMutex) get new ones.
+
+    The octet that stands for such a lock is in a pipe, which all forks share.
+    """
+    for reference in list(vars(logging)["_handlerList"]):
+        handler = reference()
+        if hasattr(getattr(handler, "lock", None), "wfd"):
+            handler.createLock()
