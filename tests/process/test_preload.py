@@ -414,3 +414,38 @@ def test_a_function_that_hangs_in_the_fork_stops_no_stop(preloading, when):
     one.wait_for_log("the mold of generation 1 .* it has not forked a worker within 10 s", 40)
     assert one.stop() == 0
     assert not [pid for pid in processes.children() if processes.command(pid).startswith("apid: mold")]
+
+
+PIPE_MUTEX = """
+import logging, os
+class Mutex:  # as oslo.log has it
+    def __init__(self):
+        self.rfd, self.wfd = os.pipe()
+        os.write(self.wfd, b"-")
+    def acquire(self, blocking=True):
+        os.read(self.rfd, 1)
+    def release(self):
+        os.write(self.wfd, b"-")
+    __enter__ = acquire
+    def __exit__(self, *_):
+        self.release()
+class Handler(logging.NullHandler):
+    def createLock(self):
+        self.lock = Mutex()
+HANDLER = Handler()
+def factory(global_conf):
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [f"{os.getpid()} {os.fstat(HANDLER.lock.rfd).st_ino}".encode()]
+    return app
+"""
+
+
+def test_the_lock_of_a_handler_that_is_a_pipe_is_not_shared(preloading):
+    one = preloading(workers=2)
+    (one.directory / "loaded.py").write_text(PIPE_MUTEX, encoding="utf-8")
+    one.start()
+    found = {}
+    wait_until(lambda: found.update([get(one.address).text.split()]) or len(found) == 2, "both workers")
+    assert len(set(found.values())) == 2
+    assert one.stop() == 0
