@@ -150,7 +150,7 @@ def children() -> list[int]:
 
 
 def name(pid: int) -> str:
-    """Return the 15 octets of its name that the kernel keeps (PR_SET_NAME, prctl(2)); empty once it has ended."""
+    """Return the 15 octets of its name that the kernel keeps (prctl(2)); empty once it has ended."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").rstrip("\n")
     return ""

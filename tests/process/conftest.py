@@ -7,6 +7,7 @@ import pytest
 from tests.support.apps import pipeline
 from tests.support.daemon import Daemon
 from tests.support.load import Load
+from tests.support.preloaded import APPLICATION, PASTE
 
 DAEMONS = pytest.StashKey[list[Daemon]]()
 
@@ -110,3 +111,15 @@ def pytest_runtest_makereport(item, call):
         for one in item.stash.get(DAEMONS, []):
             report.sections.append((f"log of {one!r}", one.log()))
     return report
+
+
+@pytest.fixture
+def preloading(daemon):
+    """A function that makes a daemon with APPLICATION and preload = on; `more` is added to the module."""
+
+    def make(more: str = "", **options):
+        one = daemon(paste=PASTE, **{"preload": "on", **options})
+        (one.directory / "loaded.py").write_text(APPLICATION + more, encoding="utf-8")
+        return one
+
+    return make

@@ -119,7 +119,7 @@ def _create(handler: logging.Handler) -> None:
 
 
 def renew() -> None:
-    """In a process that was forked after loading: handlers whose locks are pipes (oslo.log's PipeMutex) get new ones.
+    """In a process that was forked after loading: handlers whose locks are pipes, as oslo.log has them, get new ones.
 
     The octet that stands for such a lock is in a pipe, which all forks share.
     """
