@@ -174,8 +174,7 @@ class Births:
         """End the children that are copies of a mold, and hang before they could say who they are."""
         for pid in processes.children():
             if pid not in self.channels and processes.name(pid).startswith("apid: mold"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                processes.kill(pid, signal.SIGKILL)
 
     def _stillborn(self, packet: bytes, pid: int, reaped: Collection[int]) -> str:
         """Why this is no birth; empty where it is one."""

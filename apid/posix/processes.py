@@ -178,12 +178,10 @@ def reap() -> Iterator[tuple[int, int | None]]:
 def let_children_drain(seconds: float) -> None:
     """Send SIGTERM to every child, and wait until all have ended or `seconds` have passed.
 
-    For a parent that cannot supervise any more: it asks the kernel who its children are (proc(5), /proc/PID/task/TID/children).
+    For a parent that cannot supervise any more: the kernel knows who its children are.
     """
-    me = os.getpid()
-    with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as children:
-        for pid in children.read().split():
-            kill(int(pid), signal.SIGTERM)
+    for pid in children():
+        kill(pid, signal.SIGTERM)
     end = time.monotonic() + seconds
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < end:
