@@ -87,12 +87,12 @@ UNTIL_NS = 65
 ENGINE = 66
 """Place of the engine among `conf.settings.POOL_SIZES`."""
 
-THREADS, STUCK, GIL_WAIT_NS = 67, 68, 69
+THREADS, STUCK, GIL_WAIT_NS, GIL_OFF = 67, 68, 69, 70
 """Of the threads engine: native threads, slots that are held by requests that could not be ended, time that a thread waits for
-the interpreter's lock (a moving average)."""
+the interpreter's lock (a moving average), 1 where the interpreter runs without that lock (free-threaded builds)."""
 
-GIL_OFF = 70
-"""1 where the interpreter runs without its lock (free-threaded builds)."""
+PRIVATE, PROPORTIONAL = 71, 72
+"""Bytes of resident memory that are the worker's alone, and that and its share of all other; 0: not known."""
 
 COUNTERS = (
     REQUESTS,

@@ -17,7 +17,7 @@ from apid import channel, conf
 from apid.conf.settings import Settings
 from apid.errors import ApidError, NoWorkerError, is_shortage
 from apid.loggers import logger
-from apid.parent import foundations, guard, ownlog, program, upgrade
+from apid.parent import foundations, guard, molds, ownlog, program, upgrade
 from apid.parent.effects import Effects
 from apid.parent.events import Event, Prepare
 from apid.parent.listeners import Listeners, Places, keys_of, serving
@@ -165,9 +165,9 @@ def _taken_over(
     listeners = inheritance.listeners(kept=bool(notifier.address))
     places = inheritance.places().get(plan.state.generation, {})
     LOG.info("upgraded: version %s goes on with %d workers", VERSION, len(plan.state.children))
-    board = inheritance.board()
+    board, actions = inheritance.board(), []
     if board is None:
-        board = Scoreboard.create()
+        board, actions = Scoreboard.create(), molds.dismiss_all(plan.state, time.monotonic())
         if settings is not None:
             processes.adopt_orphans(False)
             _guarded(board, settings)
@@ -189,8 +189,9 @@ def _taken_over(
         effects.faults.note("the log", error)
     inheritance.give(effects)
     loop = Loop(plan, effects)
-    change = plan.state.change
-    return loop, effects.perform(Prepare(change.generation)) if change is not None else []
+    if (change := plan.state.change) is not None:
+        actions.append(Prepare(change.generation))
+    return loop, [event for action in actions for event in effects.perform(action)]
 
 
 def _inline(settings: Settings, listeners: Listeners, places: Places, holdings: Holdings) -> NoReturn:

@@ -1,6 +1,6 @@
 """The parent's loop: wait, decode, plan, perform. Everything that can happen becomes an event of one kind, in one order.
 
-No source of events can starve another: a turn takes a bounded number of messages, signals, connections and commands of each.
+No source of events can starve another: a turn takes a bounded number of messages, signals, exits, connections and commands.
 
 Order within a turn: what children said before their exits (a worker that says why it cannot boot dies right after), exits
 before signals and commands, time last. With nothing due the parent sleeps in one epoll_wait; while workers serve it wakes once
@@ -46,6 +46,9 @@ MESSAGES_A_TURN = 16
 
 MESSAGES_AT_ITS_END = 1000
 """Of a child that has exited: more than its socket buffer holds."""
+
+EXITS_A_TURN = 1000
+"""Of children, of which there are fewer, and of orphans, of which an application may leave any number."""
 
 WARNINGS = 100
 """Different warnings of pipelines that are logged; a worker may send any number."""
@@ -207,7 +210,7 @@ class Loop:
     def _timeout(self) -> float | None:
         now = time.monotonic()
         times = [self.plan.deadline(now), self.effects.exposures.due(), self._telling.due(), self._commands.due()]
-        times.append(self.effects.births.due())
+        times += [self.effects.births.due(), now if self._reap_again else None]
         if any(child.stage in (Stage.READY, Stage.DRAINING) for child in self.plan.state.children):
             times.append(self._watch.due)
         due = [at for at in times if at is not None]
@@ -220,7 +223,9 @@ class Loop:
             if signum != before or signum not in ONCE_IS_ENOUGH:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
-        for pid, code in processes.reap():
+        reaped = list(itertools.islice(processes.reap(), EXITS_A_TURN))
+        self._reap_again = len(reaped) == EXITS_A_TURN
+        for pid, code in reaped:
             if code is None:
                 exits.append(events.Violation(pid, "it has made the parent its tracer, and is stopped"))
                 continue
@@ -286,8 +291,10 @@ class Loop:
             self.effects.exposures.collect(now)
         if now < self._watch.due:
             return []
-        with self._faults.caught("the look at the memory of a process"):
-            self.effects.memory.look({*(child.pid for child in self.plan.state.children), *self.plan.state.molds})
+        with self._faults.caught("the look at the memory of a mold"):
+            self.effects.memory.look(
+                [mold.pid for mold in self.plan.state.molds.values() if mold.ready and not mold.killed]
+            )
         beats: dict[int, float] = {}
         for child in self.plan.state.children:
             row = self.effects.board.row(child.row)

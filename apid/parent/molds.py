@@ -50,6 +50,11 @@ def dismiss(state: State, generation: int, now: float) -> list[Action]:
     return kill(mold, now)
 
 
+def dismiss_all(state: State, now: float) -> list[Action]:
+    """End every mold: they have mapped a scoreboard that is lost."""
+    return [action for mold in state.molds.values() for action in dismiss(state, mold.generation, now)]
+
+
 def kill(mold: Mold, now: float) -> list[Action]:
     """End it. One that has not ended within `GONE_WITHIN` is not waited for."""
     mold.killed, mold.deadline = True, now + GONE_WITHIN

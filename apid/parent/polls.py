@@ -26,12 +26,18 @@ def begin(state: State, command: Command, who: int | None, now: float) -> list[A
     actions: list[Action] = [events.ReopenLogs()] if command is Command.REOPEN else []
     actions += [_put(child, question) for child in asked]
     if command is Command.REOPEN:
+        state.reopened = now
         # It has opened the files already, perhaps before they were moved away; it hears this when it is ready.
         late = [child for child in state.children if child.stage is Stage.BOOTING]
         actions += [_put(child, question) for child in late]
         notes = [f"; worker {child.slot} still boots and reopens its logs when it is ready" for child in late]
         state.polls[-1].note = "".join(notes)
     return actions + _settle(state)
+
+
+def catch_up(state: State, child: Child, ordered: float) -> list[Action]:
+    """Have a worker that was ordered at that moment, and is born now, reopen its logs if it may have opened them before."""
+    return [_put(child, channel.Reopen())] if ordered <= state.reopened else []
 
 
 def _put(child: Child, question: channel.Message) -> Action:

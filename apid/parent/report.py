@@ -82,7 +82,7 @@ def facts(state: State, effects: Effects, now: float) -> dict[str, Any]:
         "ends": dict.fromkeys(CAUSES, 0) | state.ends,
         "last_end": {str(slot): cause for slot, cause in state.last_end.items()},
         "outdated": state.outdated or None,
-        "workers": [_worker(child) | effects.memory.of(child.pid) for child in _seated(state)],
+        "workers": [_worker(child) for child in _seated(state)],
         "molds": [_mold(mold) | effects.memory.of(mold.pid) for mold in state.molds.values() if not mold.dismissed],
     }
 

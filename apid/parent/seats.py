@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from apid.parent import change_steps, ending, events, molds
+from apid.parent import change_steps, ending, events, molds, polls
 from apid.parent.children import Child
 from apid.parent.events import Action, Say
 from apid.parent.phases import Phase
@@ -75,7 +75,7 @@ def spawned(state: State, event: events.Spawned, now: float) -> list[Action]:
     # with its mold gone, nobody knows any more which generation this number meant
     child.abandoned = event.generation not in members or (event.mold > 0 and (mold is None or not mold.forks))
     state.children.add(child)
-    return []
+    return polls.catch_up(state, child, now - event.took)
 
 
 def spawn_failed(state: State, event: events.SpawnFailed, now: float) -> list[Action]:

@@ -163,6 +163,8 @@ class State:
     recycling: int = 0
     """Pid of the one worker that is being replaced at its own wish; 0: none."""
     polls: list[Poll] = dataclasses.field(default_factory=list)
+    reopened: float = -1.0
+    """When the logs were last reopened: a worker that was ordered before, and comes later, may have missed it."""
     scaled: list[tuple[Command, int]] = dataclasses.field(default_factory=list)
     """(command, number) of what was said about the number of workers since a reload was last asked for: it applies to the
     number that the reload reads, for it was said later."""

@@ -35,8 +35,11 @@ FULL = 0.05
 """Seconds between two attempts to send when the channel is full."""
 
 
-WEIGH = 5.0
-"""Seconds between two looks at the memory that is this worker's alone, once all that it has mapped is above the limit."""
+WEIGH = 2.0
+"""Seconds between two looks at how much memory this worker shares with others."""
+
+WEIGH_SHARE = 1000
+"""And at least that many times the duration of such a look: the kernel walks all pages of the process."""
 
 
 class Life:
@@ -268,6 +271,7 @@ class Life:
             self._shield.hold()
         if self._leave.ready():
             return  # it leaves already
+        self._weigh()
         if lost:
             self._lost = True
             LOG.critical("the application has closed descriptors of the worker: %s; the worker leaves", lost)
@@ -282,13 +286,17 @@ class Life:
             return "recycle"
         if 2 * self.server.stuck() > self._ticket.settings.http.pool_size:
             return "stuck"
-        return "rss" if self._large() else ""
-
-    def _large(self) -> bool:
-        """Whether the memory that this worker shares with nobody is above the limit; that costs more than to ask for all."""
         most = self._ticket.settings.daemon.max_worker_rss
-        if not most or processes.resident_bytes() < most or time.monotonic() < self._weigh_at:
-            return False
-        self._weigh_at = time.monotonic() + WEIGH
-        private, _ = processes.memory()
-        return (private or processes.resident_bytes()) >= most
+        return "rss" if most and self._ticket.row.cells[scoreboard.PRIVATE] >= most else ""
+
+    def _weigh(self) -> None:
+        """Note how much memory this worker has; nobody else looks: that waits for a lock which a process may hold for long."""
+        began = time.monotonic()
+        if began < self._weigh_at:
+            return
+        private, proportional = processes.memory()
+        cells = self._ticket.row.cells
+        cells[scoreboard.PRIVATE] = private or processes.resident_bytes()
+        cells[scoreboard.PROPORTIONAL] = proportional
+        now = time.monotonic()
+        self._weigh_at = now + max(WEIGH, WEIGH_SHARE * (now - began))

@@ -79,8 +79,6 @@ class Status:
                     "stalled": False,
                     "cause": None,
                     "spawned": self._started,
-                    "private": None,
-                    "proportional": None,
                 }
             ],
         }

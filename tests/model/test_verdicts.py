@@ -13,7 +13,7 @@ from apid.parent import change_steps, events
 from apid.parent.backoff import STABLE
 from apid.parent.ending import TRIES_AT_START
 from apid.parent.phases import Command, Phase
-from tests.model.kernel import TRIAL, Kernel
+from tests.model.kernel import MOLD, TRIAL, Kernel
 from tests.model.steps import boot, drained, pass_trial, reload, running, seats, watched
 
 
@@ -296,6 +296,21 @@ def test_who_boots_while_the_logs_are_reopened_is_asked_too_and_named(kernel):
     kernel.say(kernel.workers(ready=True)[0].pid, channel.Reopened())
     kernel.turn()
     assert said(kernel, 1) == (True, "reopen: done; worker 1 still boots and reopens its logs when it is ready")
+
+
+@pytest.mark.parametrize(("pause", "asked"), [(0.01, True), (1.0, False)])
+def test_who_was_ordered_before_the_logs_were_reopened_and_is_born_after_is_asked_too(pause, asked):
+    kernel = Kernel(1, preload="on")
+    (mold,) = [one for one in kernel.processes.values() if one.kind == MOLD]
+    kernel.load(mold)
+    kernel.turn()
+    kernel.ask(Command.REOPEN, 1)
+    kernel.turn()
+    kernel.now += pause  # the kernel here takes 0.02 s from the order to the birth
+    kernel.bear(kernel.unborn[0])
+    done = kernel.turn()
+    (late,) = kernel.workers()
+    assert [one.message for one in done if isinstance(one, events.Tell) and one.pid == late.pid] == [channel.Reopen()] * asked
 
 
 def test_who_dies_without_an_answer_holds_up_nobody(kernel):

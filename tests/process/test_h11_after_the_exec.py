@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
+import pytest
+
+from tests.support import processes
 from tests.support.apps import pipeline
 from tests.support.client import get
 from tests.support.processes import wait_until
@@ -23,8 +26,9 @@ if "APID_STATE_FD" in os.environ and fault.exists():
                 raise RuntimeError("injected")
             return kept(*arguments, **more)
         setattr(owner, name, broken)
-    owner, _, name = fault.read_text().partition(".")
-    break_({"conf": conf, "ownlog": ownlog, "upgrade": upgrade, "board": Scoreboard}[owner], name)
+    for text in fault.read_text().split():
+        owner, _, name = text.partition(".")
+        break_({"conf": conf, "ownlog": ownlog, "upgrade": upgrade, "board": Scoreboard}[owner], name)
 """
 
 
@@ -56,3 +60,22 @@ def test_h11_faults_after_the_exec(daemon, tmp_path):
         wait_until(lambda: one.status()["ready"] == 1 and len(one.worker_pids()) == 1, "one worker")
     assert one.process.poll() is None
     one.allow(".")
+
+
+@pytest.mark.slow
+def test_h11_a_lost_scoreboard_takes_the_mold_with_it(daemon, tmp_path):
+    """It has mapped the lost one, and so would its workers; the upgrade fails, so the generation remains."""
+    fault = tmp_path / "fault"
+    one = daemon(paste=pipeline("hello"), workers=1, environment={"FAULT": str(fault)})
+    (one.directory / "sitecustomize.py").write_text(textwrap.dedent(SITE))
+    one.start()
+    one.allow(".")
+    (mold,) = [mold["pid"] for mold in one.status()["molds"]]
+    fault.write_text("board.attach conf.load")
+    assert not one.ask("upgrade", timeout=30)["ok"]
+    fault.unlink()
+    wait_until(lambda: not processes.alive(mold), "the end of the mold")
+    assert get(one.address).status == 200
+    assert one.ask("reload")["ok"]
+    assert get(one.address).status == 200
+    assert [mold["generation"] for mold in one.status()["molds"]] == [one.status()["generation"]]

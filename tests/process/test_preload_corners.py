@@ -39,6 +39,39 @@ def test_an_application_that_ignores_the_end_of_children_gets_workers(preloading
     assert one.stop() == 0
 
 
+BUFFERED = """
+file = open(HERE / "buffered", "w")
+file.write("once")
+answer = application
+def application(environ, start_response):
+    file.flush()
+    return answer(environ, start_response)
+"""
+
+
+def test_what_was_buffered_while_loading_is_written_once(preloading):
+    one = preloading(BUFFERED, workers=2).start()
+    wanted = set(one.wait_for_workers(2))
+    wait_until(lambda: wanted.discard(int(get(one.address).text.split()[1])) or not wanted, "an answer of each")
+    assert (one.directory / "buffered").read_text() == "once"
+    assert one.stop() == 0
+
+
+def test_the_status_says_how_much_memory_each_shares(preloading):
+    one = preloading(workers=2).start()
+
+    def known():
+        shown = one.status()
+        weighed = [*shown["workers"], *shown["molds"]]
+        return weighed if all(process["private"] and process["proportional"] for process in weighed) else []
+
+    first, second, mold = wait_until(known, "the memory of all")
+    for worker in (first, second):
+        assert worker["private"] < worker["proportional"] < worker["rss"]
+    assert mold["private"] < mold["proportional"]
+    assert one.stop() == 0
+
+
 HANGING = """
 import os, pathlib, time
 def hang():

@@ -47,10 +47,10 @@ def environment() -> pathlib.Path:
     """Install Keystone, gunicorn and this checkout, unless that is done; returns the directory of the programs."""
     python = VENV / "bin" / "python"
     installed = VENV / "installed"
+    if not installed.exists():  # before the copy of this checkout: --clear takes away what is in the directory
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
     packages = ["keystone", "gunicorn", "-e", f"{checkout.editable(VENV / 'source')}[keystone]"]
     wanted = f"{packages}\n{(TOP / 'pyproject.toml').read_text()}"
-    if not installed.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
     if not installed.exists() or installed.read_text() != wanted:
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, timeout=600)
         installed.write_text(wanted)

@@ -25,6 +25,7 @@ NOT_CARRIED = {
     "casting",  # answered within a turn
     "committed",  # its verdict falls in the same turn
     "pending",  # forks are answered before an exec
+    "reopened",  # as above
     "verdict",  # the last of `history`
     "stoppers",  # nobody upgrades while stopping
     "ever_ready",
