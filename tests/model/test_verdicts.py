@@ -310,7 +310,8 @@ def test_who_was_ordered_before_the_logs_were_reopened_and_is_born_after_is_aske
     kernel.bear(kernel.unborn[0])
     done = kernel.turn()
     (late,) = kernel.workers()
-    assert [one.message for one in done if isinstance(one, events.Tell) and one.pid == late.pid] == [channel.Reopen()] * asked
+    told = [one.message for one in done if isinstance(one, events.Tell) and one.pid == late.pid]
+    assert told == [channel.Reopen()] * asked
 
 
 def test_who_dies_without_an_answer_holds_up_nobody(kernel):

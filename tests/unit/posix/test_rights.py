@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pathlib
 import resource
 import socket
 
@@ -20,7 +21,7 @@ def pair():
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in pathlib.Path("/proc/self/fd").iterdir())
 
 
 @pytest.mark.parametrize("number", [0, 1, rights.AT_ONCE, rights.AT_ONCE + 1, 3 * rights.AT_ONCE])
