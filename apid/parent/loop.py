@@ -223,9 +223,8 @@ class Loop:
             if signum != before or signum not in ONCE_IS_ENOUGH:
                 LOG.info("received %s", signals.name(signum))
                 asked.append(events.Asked(SIGNALS[signum]))
-        reaped = list(itertools.islice(processes.reap(), EXITS_A_TURN))
-        self._reap_again = len(reaped) == EXITS_A_TURN
-        for pid, code in reaped:
+        for pid, code in itertools.islice(processes.reap(), EXITS_A_TURN):
+            self._reap_again = len(exits) + 1 == EXITS_A_TURN
             if code is None:
                 exits.append(events.Violation(pid, "it has made the parent its tracer, and is stopped"))
                 continue

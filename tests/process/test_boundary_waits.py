@@ -97,6 +97,7 @@ def test_a_worker_that_makes_the_parent_its_tracer_is_killed(taken_over, engine)
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_worker_whose_end_is_not_reported_stops_no_stop(taken_over):
     one = taken_over(workers=1, graceful_shutdown_timeout=1)
     one.allow("did not leave in time: killed", "given up", "worker ended: stop")
@@ -113,6 +114,7 @@ def test_a_worker_whose_end_is_not_reported_stops_no_stop(taken_over):
         processes.end(tracer)
 
 
+@pytest.mark.slow
 def test_a_trial_that_never_ends_after_its_word_fails_check_config(taken_over):
     one = taken_over(workers=1, startup_timeout=3)
     (one.directory / "at_load").write_text(ATTACKS["ready twice"] + "import time\ntime.sleep(60)\n")

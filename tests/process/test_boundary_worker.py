@@ -258,6 +258,7 @@ for name in os.listdir("/proc/self/fd"):
 """
 
 
+@pytest.mark.slow
 def test_whatever_a_worker_does_to_the_shared_memory(taken_over):
     """It truncates, grows, makes it writable and fills it with 0xff: numbers are wrong, and nothing else is."""
     one = taken_over(workers=2, worker_timeout=3, graceful_shutdown_timeout=5)

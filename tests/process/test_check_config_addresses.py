@@ -28,6 +28,7 @@ def check(one):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_daemon_that_runs_with_this_configuration_is_no_trouble(daemon, tmp_path):
     """Known by its control socket, or by its pid file; it notices nothing."""
     with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -139,6 +139,7 @@ def test_d2_the_watchdog_is_honest(daemon, manager):
         assert one.stop(signal.SIGINT) == 1, "the request that hangs is lost"
 
 
+@pytest.mark.slow
 def test_d2_an_upgraded_daemon_goes_on_telling(daemon, manager):
     one = started(daemon, manager, environment={"WATCHDOG_USEC": "2000000"}).start()
     assert one.ask("upgrade")["ok"]

@@ -82,6 +82,7 @@ def test_the_admin_listener_shows_and_changes_nothing(shipped):
                 assert connection.request(method, path).status == 405
 
 
+@pytest.mark.slow
 def test_a_stream_does_not_block_its_worker_and_ends_with_its_drain(shipped):
     one, admin = shipped(workers=1)
     with Connection(admin) as stream:

@@ -129,6 +129,7 @@ def test_request_timeout_answers_and_the_slot_stays_taken(serve, path):
     assert len((one.directory / "access.log").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_whose_slots_are_stuck_is_replaced(serve):
     one = serve(request_timeout=0.2, pool_size=4).start()
     one.allow("answered, but not ended", "stuck", "worker ended")

@@ -115,6 +115,7 @@ def test_a_start_follows_no_link_of_the_workers_user(apid, tree, target, options
     tree.check()
 
 
+@pytest.mark.slow
 def test_links_that_are_planted_while_it_runs(apid, tree):
     access = tree.logs / "access.log"
     one = started(apid(log_file=tree.log, access_log=access, workers=1), tree)
@@ -141,6 +142,7 @@ def test_links_that_are_planted_while_it_runs(apid, tree):
     tree.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["FileHandler", "handlers.WatchedFileHandler", "handlers.RotatingFileHandler"])
 def test_handlers_of_log_config_append(apid, tree, tmp_path, kind):
     """The parent writes a line at each signal; two of the handlers open or rename files as they write."""
@@ -163,6 +165,7 @@ def test_handlers_of_log_config_append(apid, tree, tmp_path, kind):
     assert tree.log.stat().st_uid == USER
 
 
+@pytest.mark.slow
 def test_a_fifo_for_a_handler_of_log_config_append_stops_no_parent(apid, tree, tmp_path):
     config = tmp_path / "logging.conf"
     config.write_text(APPEND.format(kind="handlers.WatchedFileHandler", path=str(tree.log), more=""))

@@ -9,6 +9,8 @@ import signal
 import socket
 import threading
 
+import pytest
+
 from tests.support import processes
 from tests.support.apps import pipeline
 from tests.support.processes import wait_until
@@ -53,6 +55,7 @@ def status(one):
     return json.loads(one.apidctl("status", "--json", timeout=20).stdout)
 
 
+@pytest.mark.slow
 def test_h10_a_signal_is_heard_among_pipelined_commands_and_a_flood_of_connections(daemon):
     """One client sends commands without an end, one reads no answer, one comes and goes: the others are served, TERM is heard."""
     one = daemon(paste=pipeline("hello"), workers=1).start()

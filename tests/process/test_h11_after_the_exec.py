@@ -32,6 +32,7 @@ if "APID_STATE_FD" in os.environ and fault.exists():
 """
 
 
+@pytest.mark.slow
 def test_h11_faults_after_the_exec(daemon, tmp_path):
     """One daemon is upgraded with each fault."""
     fault = tmp_path / "fault"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-PARTS = 24
+PARTS = 72
 
 
 def every_call_fails(scenario, part, parts, tmp_path):
@@ -26,7 +26,7 @@ def every_call_fails(scenario, part, parts, tmp_path):
 
 @pytest.mark.parametrize("scenario", ["start", "reload", "upgrade"])
 def test_h11_calls_that_fail(scenario, tmp_path):
-    """Every 24th pair of call and error."""
+    """Every 72nd pair of call and error."""
     every_call_fails(scenario, 0, PARTS, tmp_path)
 
 

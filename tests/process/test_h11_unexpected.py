@@ -154,6 +154,7 @@ def test_h11_a_pid_file_with_a_huge_number_is_no_process(daemon, tmp_path):
     assert (tmp_path / "pid").read_text() == f"{one.pid}\n"
 
 
+@pytest.mark.slow
 def test_h11_the_working_directory_is_removed(daemon, tmp_path):
     """Relative paths of the command line start from the directory of the start, which may go, and come again."""
     one = daemon(
@@ -202,6 +203,7 @@ def daemon_program():
     return PROGRAM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 1, 2, 3, 4])
 def test_h11_the_descriptor_table_is_full(daemon, free):
     """A reload fails with its reason, a dead worker is replaced once there is room again, and the parent does not spin."""
@@ -340,6 +342,7 @@ def test_h11_the_parent_imports_nothing_after_its_start(daemon, tmp_path):
     one.allow("ERROR", "Traceback", "Fatal Python error")
 
 
+@pytest.mark.slow
 def test_h11_more_listeners_than_the_bulletin_holds(daemon, tmp_path):
     """What is published says how much of it is left out; 2 400 listeners once ended the daemon."""
     one = daemon(paste=pipeline("status"), workers=1, bind_port=None)

@@ -53,6 +53,7 @@ def test_h1_a_hung_worker_is_shown_and_replaced(daemon, say, engine, how):
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_h2_a_parent_that_was_stopped_accuses_nobody(daemon):
     one = daemon(paste=pipeline("hello"), workers=2, worker_timeout=TIMEOUT).start()
     workers = one.wait_for_workers(2)
@@ -69,7 +70,7 @@ def test_h2_a_parent_that_was_stopped_accuses_nobody(daemon):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_h2_a_streaming_answer_and_idle_connections_are_no_hang(daemon):
     one = daemon(paste=pipeline("streaming"), workers=1, pool_size=1, worker_timeout=TIMEOUT).start()
     workers = one.wait_for_workers(1)

@@ -25,7 +25,8 @@ def after_fork(slot, generation, pid):
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize("preload", ["off", pytest.param("on", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("preload", ["off", "on"])
 def test_h3_a_crash_loop_is_calm(daemon, say, preload):
     one = daemon(paste=pipeline("hello"), workers=1, preload=preload)
     how = one.directory / "how"

@@ -71,7 +71,7 @@ def it_drains(one, pid, cause):
 
 
 @pytest.mark.both_engines(slow=True)
-@pytest.mark.parametrize("changes", [ALL, OTHERS], ids=["all", "others"])
+@pytest.mark.parametrize("changes", [pytest.param(ALL, marks=pytest.mark.slow), OTHERS], ids=["all", "others"])
 def test_h8_what_is_set_while_it_loads(daemon, engine, changes):
     changes = possible(changes, engine)
     one = daemon(
@@ -99,7 +99,7 @@ def test_h8_what_is_set_while_it_loads(daemon, engine, changes):
 
 
 @pytest.mark.timing
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_h8_what_is_set_while_it_serves(daemon, engine):
     options = {"access_log": "access.log", "graceful_shutdown_timeout": 10, "worker_timeout": 2, "pool_size": 1}
     one = daemon(paste=pipeline("changing"), **options).start()
@@ -124,8 +124,9 @@ def test_h8_what_is_set_while_it_serves(daemon, engine):
 
 def on(one, pid, path):
     """Send a request to this worker."""
-    for _ in range(200):
-        with Connection(one.address, timeout=20) as connection:
+    with contextlib.ExitStack() as others:  # they stay open: who has fewer connections accepts the next one
+        for _ in range(200):
+            connection = others.enter_context(Connection(one.address, timeout=20))
             if connection.request().json()["pid"] == pid:
                 return connection.request("GET", path)
     raise AssertionError(f"no connection came to {pid}")

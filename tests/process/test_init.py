@@ -41,6 +41,7 @@ def test_it_is_formatted_whatever_its_name(project):
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass_and_its_types_are_right(project):
     for command in (["mypy"], ["mypy", "."]):
         done = run(*command, cwd=project)

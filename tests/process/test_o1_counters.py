@@ -158,7 +158,7 @@ def settled(one) -> dict:
 
 
 @pytest.mark.also_without_preload
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_exact_and_never_back_over_reloads_scaling_and_an_upgrade(start, tmp_path):
     one = start()
     with Sampler(one) as sampler, Load(one.address, tmp_path / "load", connections=4, pace=0.01, mode="mix") as load:

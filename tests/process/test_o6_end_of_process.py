@@ -34,7 +34,7 @@ def nothing_is_left(one):
     assert one.log().count("the application's last line") == len(pids(one, "loaded"))
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_o6_every_worker_that_drains_runs_what_was_registered(daemon):
     one = daemon(paste=pipeline("at_exit", file="file", habits=GENTLE), workers=2).start()
     one.allow("the application's last line", "fork", "worker ended: exit:0")
@@ -118,6 +118,7 @@ def test_o6_what_never_ends_is_named_and_not_waited_for(daemon, habit, named):
     it_is_not_waited_for(daemon, habit, named)
 
 
+@pytest.mark.slow
 def test_o6_what_never_ends_and_blocks_the_hub_of_a_trial_too(daemon):
     named = r"exit function hang_natively \(.*at_exit.py:\d+\) has not ended"
     it_is_not_waited_for(daemon, "native", named, reload=True)

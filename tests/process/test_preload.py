@@ -235,6 +235,7 @@ def test_a_function_that_is_not_there_ends_the_start(preloading, name, error):
     assert re.search(rf"apid\.conf:\d+: \[DEFAULT\] after_fork = {name}: .*{error}", one.log()), one.log()
 
 
+@pytest.mark.slow
 @pytest.mark.both_engines(slow=True)
 def test_r1_no_request_is_lost_over_reloads_and_a_lost_mold(recording, load, say):
     one = recording(workers=2, preload="on").start()

@@ -79,7 +79,7 @@ def test_r13_a_pid_file_that_was_removed_is_written_again(daemon, tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("command", ["reload", "upgrade"])
+@pytest.mark.parametrize("command", ["reload", pytest.param("upgrade", marks=pytest.mark.slow)])
 def test_r13_a_pid_file_that_was_overwritten_holds_the_number_again(daemon, tmp_path, command):
     path = tmp_path / "apid.pid"
     one = daemon(paste=pipeline("hello"), workers=1, pid_file=path).start()
@@ -121,6 +121,7 @@ def test_r13_files_of_sockets_that_were_removed_are_there_again(daemon, tmp_path
     assert not one.control.exists()
 
 
+@pytest.mark.slow
 def test_r13_who_asked_on_a_control_socket_that_is_given_up_hears_the_verdict_of_an_upgrade(daemon):
     """The reload ends the socket and not its connections; the upgrade behind it is judged by the next program."""
     one = daemon(paste=pipeline("hello"), workers=1).start()
@@ -164,6 +165,7 @@ def addresses(one):
     return [listener["address"] for listener in one.status()["listeners"]]
 
 
+@pytest.mark.slow
 def test_r13_each_port_0_is_a_socket_of_its_own_and_stays(daemon):
     one = daemon(paste=pipeline("hello"), workers=1, bind=["127.0.0.1:0"] * 2, bind_port=None).start()
     two = addresses(one)

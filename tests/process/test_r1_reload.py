@@ -37,6 +37,7 @@ def test_r1_a_few_reloads_lose_nothing(recording, load, say):
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_r1_on_a_unix_socket(recording, load, say, tmp_path):
     path = tmp_path / "api.sock"
     one = recording(workers=2, bind=f"unix:{path}", bind_port=None).start()
@@ -45,6 +46,7 @@ def test_r1_on_a_unix_socket(recording, load, say, tmp_path):
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_r1_a_slow_application_is_waited_for(recording, load, say):
     one = recording(workers=2, delay=0.3).start()
     figures = reload_under(one, load, say, 3, mode="mix", connections=16)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.support import processes
 from tests.support.apps import pipeline
 from tests.support.processes import wait_until
@@ -30,6 +32,7 @@ def test_r5_signals_that_come_during_the_exec_are_not_lost(daemon):
     assert "stopped" in one.log()
 
 
+@pytest.mark.slow
 def test_r5_a_virtualenv_that_is_replaced_underneath(daemon, tmp_path, load, say):
     """The program lies in an environment behind a symbolic link; the link is switched and the old environment removed."""
 

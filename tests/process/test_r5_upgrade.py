@@ -46,7 +46,7 @@ def installed(recording, tmp_path):
 
 
 @pytest.mark.also_without_preload
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_r5_the_program_is_exchanged_under_load(installed, load, say):
     one, install = installed
     one.start()
@@ -66,6 +66,7 @@ def test_r5_the_program_is_exchanged_under_load(installed, load, say):
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_r5_twice_and_then_a_reload(installed, load):
     one, _ = installed
     one.start()

@@ -85,6 +85,7 @@ def refusals(one, other, command, file, text):
     file.write_text("")
 
 
+@pytest.mark.slow
 def test_r7_root_with_an_unprivileged_user(daemon, broken):
     program = [*unprivileged.prefix(), str(PROGRAM)]
     options = {"paste": pipeline("hello"), "arguments": ["--config-file", broken], "program": program, "workers": 1}

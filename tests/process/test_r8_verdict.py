@@ -63,6 +63,7 @@ def test_r8_whoever_asks_during_a_reload_gets_the_verdict_of_the_next(daemon):
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_r8_an_application_that_dies_soon_after_ready(daemon, tmp_path):
     """Within the watch the reload fails; later its record tells it."""
     after = tmp_path / "after"

@@ -64,6 +64,7 @@ def test_exactly_n_of_5n_get_through(limited, workers):
     assert ask(limited(workers=workers), 5 * LIMIT).count(200) == LIMIT
 
 
+@pytest.mark.slow
 def test_a_reload_an_upgrade_and_a_killed_worker_keep_the_counts(limited):
     one = limited(workers=2)
     assert ask(one, 40).count(200) == 40

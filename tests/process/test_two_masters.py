@@ -72,7 +72,7 @@ def refused(daemon, kind, path, by):
     assert f"process {by}" in other.log().splitlines()[-1]
 
 
-@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("kind", [KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.slow)])
 def test_a_lock_goes_with_its_socket(daemon, tmp_path, kind):
     """It stays over a reload and an upgrade. A reload that gives the path up leaves it to others."""
     path, lock = tmp_path / "path", tmp_path / "path.lock"

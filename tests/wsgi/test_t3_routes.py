@@ -130,7 +130,7 @@ def same(mapper, index, path, environ):
         assert found[1] is expected[1]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.data(),
     route_sets(),
