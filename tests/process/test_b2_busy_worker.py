@@ -25,7 +25,7 @@ def factory(global_conf, **local_conf):
 
 
 @pytest.mark.timing
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_b2_a_worker_that_computes_gets_few_new_connections(daemon, say):
     """Under threads it could accept half of them, and each would be answered late, because all share its interpreter."""
     one = daemon(paste="[app:main]\npaste.app_factory = computing:factory\n", workers=2)

@@ -81,6 +81,7 @@ def test_a_worker_cannot_send_the_parent_what_waits_when_it_is_closed(taken_over
         assert one.ask("status", timeout=5)["ok"]
 
 
+@pytest.mark.slow
 @pytest.mark.both_engines
 def test_a_worker_that_makes_the_parent_its_tracer_is_killed(taken_over, engine):
     """Under engine = threads only the thread of its request is traced; the rest is stopped, as by any other SIGSTOP."""

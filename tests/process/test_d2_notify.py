@@ -119,7 +119,7 @@ def test_d2_the_watchdog_hears_of_a_daemon_that_is_well(daemon, manager):
 
 
 @pytest.mark.timing
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_d2_the_watchdog_is_honest(daemon, manager):
     """When no worker beats any more, nobody says that all is well."""
     one = started(

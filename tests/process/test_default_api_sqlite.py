@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import json
 
+import pytest
+
 from tests.support.client import Connection, get
 from tests.support.daemon import TOP
 from tests.support.processes import wait_until
@@ -61,6 +63,7 @@ use = egg:apid#api
 """
 
 
+@pytest.mark.slow
 def test_the_health_check_tells_that_the_database_is_away_only_where_it_is_asked_to(daemon, tmp_path):
     file = tmp_path / "zoo.sqlite"
     running = daemon(paste=HEALTH, sections={"database": {"connection": f"sqlite:///{file}"}}, workers=1).start()

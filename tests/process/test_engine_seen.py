@@ -120,6 +120,7 @@ def test_slots_that_are_all_taken_are_called_so_and_the_dump_shows_where_they_ar
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_move_that_cannot_be_made_is_refused_and_one_of_a_green_application_is_warned_of(hanging):
     one = hanging(engine="eventlet", request_timeout=0)
     one.allow(

@@ -197,6 +197,7 @@ def test_a_log_in_a_directory_of_roots(apid, tree):
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_configuration_that_the_workers_user_can_change_is_said_once(apid, tree):
     log = tree.secrets.parent / "apid.log"
     one = started(apid(log_file=log, workers=1), tree, log)

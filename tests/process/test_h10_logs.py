@@ -55,7 +55,7 @@ def test_logs_that_have_become_fifos_without_a_reader(daemon, tmp_path, append):
     assert one.stop(deadline=10) == 0
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_a_standard_output_and_error_that_nobody_reads(daemon, tmp_path):
     """As under a journald that has stopped: the workers answer, the parent obeys, and what is lost is counted."""
     address, fifo = f"{tmp_path}/s", str(tmp_path / "fifo")

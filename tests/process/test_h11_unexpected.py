@@ -115,6 +115,7 @@ INPUTS = [
 ]
 
 
+@pytest.mark.slow
 def test_h11_odd_inputs_of_a_reload(daemon):
     """One daemon goes through all: each reload fails with the option's name, or succeeds where None is expected."""
     one = daemon(paste=pipeline("hello"), workers=1).start()
@@ -183,6 +184,7 @@ def test_h11_the_working_directory_is_removed(daemon, tmp_path):
     one.allow("reload failed", "upgrade failed")
 
 
+@pytest.mark.slow
 def test_h11_a_start_in_a_directory_that_is_gone(daemon, tmp_path):
     """Absolute paths have a meaning there."""
     gone = tmp_path / "gone"
@@ -243,6 +245,7 @@ def test_h11_the_descriptor_table_is_full(daemon, free):
     one.allow("Traceback")
 
 
+@pytest.mark.slow
 def test_h11_the_virtualenv_is_moved_away_or_half_there(daemon, tmp_path):
     """A deploy in progress: a reload is refused with the reason, the old workers serve, and afterwards it works."""
     site = tmp_path / "site"

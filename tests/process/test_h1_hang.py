@@ -82,7 +82,7 @@ def test_h2_a_streaming_answer_and_idle_connections_are_no_hang(daemon):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_h2_a_stack_that_is_asked_for_costs_nothing(daemon):
     """Native threads compute while the stack is read: in requests, or beside the loop."""
     one = daemon(paste=pipeline("computing"), workers=1).start()

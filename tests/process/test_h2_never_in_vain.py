@@ -43,7 +43,7 @@ def test_h2_everybody_was_stopped_for_a_minute(daemon):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_h2_a_worker_that_stops_for_less_than_its_time_goes_on(daemon):
     one = daemon(paste=pipeline("hello"), workers=1, worker_timeout=8).start()
     one.allow("stalled")

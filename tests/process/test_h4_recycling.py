@@ -11,7 +11,7 @@ from tests.support.client import get
 
 
 @pytest.mark.also_without_preload
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_h4_max_requests_with_a_single_worker(recording, load, say):
     one = recording(workers=1, max_requests=300, max_requests_jitter=50).start()
     with load(one, mode="mix", connections=8, processes=1) as running:

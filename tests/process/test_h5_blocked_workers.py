@@ -111,6 +111,7 @@ def test_h5_healthy_siblings_of_a_blocked_worker_answer_what_they_have(hangs, tm
     nobody_is_left()
 
 
+@pytest.mark.slow
 def test_h5_a_worker_that_is_blocked_while_the_parent_lives_is_left_alone(hangs):
     """Whatever is sent to all processes of the daemon: the guard acts on the parent's death only, and does not miss it."""
     one = hangs(workers=1)
@@ -129,6 +130,7 @@ def test_h5_a_worker_that_is_blocked_while_the_parent_lives_is_left_alone(hangs)
     nobody_is_left()
 
 
+@pytest.mark.slow
 @pytest.mark.both_engines(slow=True)
 def test_h5_a_drain_without_a_parent_that_blocks_ends_after_its_deadline(hangs):
     one = hangs(workers=1, graceful_shutdown_timeout=2)

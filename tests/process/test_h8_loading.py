@@ -23,6 +23,7 @@ def loads(one):
     return file.read_text().splitlines() if file.exists() else []
 
 
+@pytest.mark.slow
 def test_h8_what_it_starts_while_it_loads_has_ordinary_signals(daemon):
     one = daemon(paste=pipeline("starting", file="loads"), workers=1, preload="off").start()
     assert len(loads(one)) == 1

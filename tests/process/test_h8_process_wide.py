@@ -132,7 +132,7 @@ def on(one, pid, path):
     raise AssertionError(f"no connection came to {pid}")
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize("what", ["epoll", "channel", "listener", "signals", "all"])
 def test_h8_a_closed_descriptor_is_named_and_the_worker_replaced(daemon, what):
     one = daemon(paste=pipeline("changing"), workers=1).start()
@@ -149,7 +149,7 @@ def test_h8_a_closed_descriptor_is_named_and_the_worker_replaced(daemon, what):
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize(
     ("what", "named"), [("channel", "the channel to the parent"), ("signals", "its signals"), ("all", "its epoll")]
 )

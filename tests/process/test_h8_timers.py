@@ -13,7 +13,7 @@ from tests.support.processes import wait_until
 TICKS = 20
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize("workers", [1, 0])
 def test_h8_a_signal_with_a_handler_of_the_application_is_not_in_the_log(daemon, workers):
     one = daemon(paste=pipeline("ticking"), workers=workers).start()

@@ -116,7 +116,7 @@ def test_h9_a_child_that_outlives_its_worker_holds_nothing(start):
         processes.end(child)
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_h9_nothing_is_inherited_by_a_program_even_after_an_upgrade(start):
     one = start(workers=1)
     few = get(one.address, "/command").json()["ended"]

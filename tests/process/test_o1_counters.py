@@ -29,7 +29,7 @@ end
 """wrk ends each thread at so many answers: with one connection a thread nothing is in flight when it stops counting."""
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_equal_to_what_wrk_counted(daemon, tmp_path):
     one = daemon(paste=RECORDING).start()
     script = tmp_path / "exact.lua"
@@ -157,6 +157,7 @@ def settled(one) -> dict:
     return wait_until(rest, "rest", 30)
 
 
+@pytest.mark.slow
 @pytest.mark.also_without_preload
 @pytest.mark.both_engines(slow=True)
 def test_exact_and_never_back_over_reloads_scaling_and_an_upgrade(start, tmp_path):

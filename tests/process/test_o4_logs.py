@@ -76,7 +76,7 @@ class Files:
         assert all(re.match(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ apid|  ", line) for line in text.splitlines())
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_reopened_under_load_by_command_and_by_signal(daemon, tmp_path):
     files = Files(daemon)
     sizes: dict[pathlib.Path, int] = {}

@@ -76,6 +76,7 @@ def test_o6_a_worker_whose_exit_functions_wait_is_not_hung(daemon):
     assert "slowly" in lines(one)
 
 
+@pytest.mark.slow
 def test_o6_inline_a_trial_and_a_change_that_fails(daemon):
     one = daemon(paste=pipeline("at_exit", file="file", habits=GENTLE), workers=0)
     one.allow(

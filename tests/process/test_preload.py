@@ -79,7 +79,7 @@ def test_its_number_of_workers_stays_full_over_ten_kills_and_a_broken_disk(prelo
     assert one.stop() == 0
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_a_reload_costs_one_load(preloading):
     one = preloading(workers=3).start()
     (mold,) = one.mold_pids()
@@ -250,6 +250,7 @@ def test_r1_no_request_is_lost_over_reloads_and_a_lost_mold(recording, load, say
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_an_upgrade_keeps_the_pid_and_makes_a_mold(preloading):
     one = preloading().start()
     one.apidctl("upgrade")

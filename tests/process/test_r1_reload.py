@@ -28,7 +28,7 @@ WAYS = {"keep-alive": {"mode": "keepalive"}, "one-shot": {"mode": "oneshot"}, "b
 
 
 @pytest.mark.also_without_preload
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 def test_r1_a_few_reloads_lose_nothing(recording, load, say):
     one = recording(workers=2).start()
     figures = reload_under(one, load, say, 3, mode="mix", connections=16)

@@ -17,7 +17,7 @@ SILENCE = 0.2
 """Seconds between the signal and the first byte; the promise's own number."""
 
 
-@pytest.mark.both_engines
+@pytest.mark.both_engines(slow=True)
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["reload", "stop"])
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_r2_what_was_accepted_is_served_though_it_speaks_late(daemon, tmp_path, number, unix):

@@ -23,6 +23,7 @@ def ask(address, host, path="/v1/animals"):
         return connection.answer()
 
 
+@pytest.mark.slow
 def test_the_warning_comes_once(daemon):
     one = daemon(paste=PASTE, workers=2).start()
     one.wait_for_log(WARNING)

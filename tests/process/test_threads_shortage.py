@@ -70,6 +70,19 @@ def test_a_worker_that_is_due_for_recycling_asks_for_it(limited):
     assert "Traceback" not in one.log()
 
 
+@pytest.mark.slow
+def test_slots_that_are_always_taken_are_no_stall_while_requests_end(limited):
+    """With no thread to spare the loop turns between two requests only, and beats for what has ended by then."""
+    one = limited(2 + AT_REST + 3, workers=1, pool_size=3, worker_timeout=3).start()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(Connection(one.address)) for _ in range(3)]
+        for number, connection in enumerate(connections * 4):
+            connection.send(request_bytes(path=f"/?s={0.8 + number / 30:.2f}"))
+        assert [connection.answer().status for connection in connections * 4] == [200] * 12
+    assert one.stop() == 0
+    assert "stalled" not in one.log()
+
+
 def test_threads_that_cannot_be_started_at_the_start_are_no_fault_of_ours(limited):
     one = limited(9, workers=0, pool_size=1, control_socket=None)
     one.allow(".")

@@ -107,6 +107,7 @@ def test_workers_requests_sorting_and_the_end(running):
         assert terminal.end() == 0
 
 
+@pytest.mark.slow
 def test_a_slot_of_native_threads_that_is_stuck(daemon):
     one = daemon(paste=SLOW, workers=1, engine="threads", request_timeout=0.2).start()
     one.allow("answered, but not ended, by request_timeout")

@@ -290,13 +290,13 @@ class Executor:
             _log(task, error)
         if self._loop.abandoned:
             forked.leave(None)
+        if self.busy >= self.size:  # here and not in the loop, which may beat before it hears of the end
+            self._progress_at = _monotonic()
         return outcome
 
     def _finish(self, task: Task, outcome: Outcome | None, elsewhere: bool) -> None:
         """In the loop."""
         self._running.discard(task)
-        if self.busy >= self.size:
-            self._progress_at = _monotonic()
         if elsewhere:
             task.stream.readable = True  # what its thread knew of that is not certain here
         try:
