@@ -12,7 +12,7 @@ from tests.chaos.actions import TABLE
 from tests.chaos.session import Session
 
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(1_000_000)))
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "420"))
 
 
 def test_the_sequence_of_a_seed_is_always_the_same(tmp_path):
@@ -27,7 +27,7 @@ def test_the_sequence_of_a_seed_is_always_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_a_long_session(tmp_path):
-    """Whatever may happen, for ten minutes."""
+    """Whatever may happen, for seven minutes."""
     faulthandler.cancel_dump_traceback_later()  # pytest's, after five minutes
     session = Session(tmp_path, SEED)
     session.run(SECONDS)
