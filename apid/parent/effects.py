@@ -173,6 +173,8 @@ class Effects:
         slot, generation, mold = action.slot, action.generation, action.mold
         if generation not in self.settings and not mold:  # upgraded, and the configuration cannot be read any more
             return [events.SpawnFailed(slot, generation, "its configuration is gone; mend it and reload")]
+        if mold and mold not in self.births.channels:
+            return [events.SpawnFailed(slot, generation, "its mold has ended", mold, gone=True)]
         row = self.births.free_row()
         if row < 0:
             return [events.SpawnFailed(slot, generation, "every row of the scoreboard is taken", mold)]

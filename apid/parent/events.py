@@ -102,12 +102,13 @@ class Spawned:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """No worker was forked: fork(2) failed, or the mold is no more."""
+    """No worker was forked: fork(2) failed, or the mold is no more; `gone`: that it has ended is news of the same turn."""
 
     slot: int
     generation: int
     reason: str
     mold: int = 0
+    gone: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ def spawn_failed(state: State, event: events.SpawnFailed, now: float) -> list[Ac
     mold = state.molds.get(event.mold)
     if event.mold and (mold is None or not mold.forks):
         return []
+    if mold is not None and event.gone:
+        return molds.kill(mold, now)
     if mold is not None:
         mold.deadline = 0.0
     reason = f"cannot fork a worker: {event.reason}"

@@ -295,6 +295,8 @@ class Kernel:
         if self.forks_that_fail:
             self.forks_that_fail -= 1
             return [events.SpawnFailed(action.slot, action.generation, "Resource temporarily unavailable", action.mold)]
+        if action.mold and self.processes[action.mold].ended is not None:  # the parent has closed its channel already
+            return [events.SpawnFailed(action.slot, action.generation, "its mold has ended", action.mold, gone=True)]
         if action.mold:
             mold = self.alive(action.mold)
             assert mold.ready

@@ -283,6 +283,30 @@ def test_a_scale_that_a_reload_overrules_is_told_so(kernel):
     assert said(kernel, 1) == (False, "overruled by a reload: 2 workers are wanted now, and ready")
 
 
+def test_a_mold_that_ends_in_the_turn_in_which_it_is_asked_fails_the_change_with_how_it_ended():
+    kernel = Kernel(2, preload="on")
+    (mold,) = [one for one in kernel.processes.values() if one.kind == MOLD]
+    kernel.load(mold)
+    kernel.turn()
+    while kernel.unborn:
+        kernel.bear(kernel.unborn[0])
+        kernel.turn()
+    for worker in kernel.workers():
+        kernel.say(worker.pid, channel.Ready())
+        worker.ready = True
+    kernel.turn()
+    kernel.ask(Command.RELOAD, 1)
+    kernel.turn()
+    (new,) = [one for one in kernel.processes.values() if one.kind == MOLD and one is not mold]
+    kernel.load(new)
+    kernel.end(new, -signal.SIGKILL)
+    done = kernel.turn()
+    assert [one.text for one in done if isinstance(one, events.Say) and "cannot fork" in one.text] == []
+    ok, text = said(kernel, 1)
+    assert not ok
+    assert "its mold ended with signal 9" in text
+
+
 # ---- reopen, quiesce ----
 
 
