@@ -289,16 +289,14 @@ class Kernel:
     def fork(self, action: events.Spawn) -> list[events.Event]:
         assert not ending(self.state.phase) or self.state.phase is Phase.LEAVING, "a fork while stopping"
         assert self.listening
-        holders = [c for c in self.state.children.of(action.generation, slot=action.slot) if c.serving]
-        spare = [c for c in holders if c.pid == self.state.recycling or c.cause == events.Cause.HUNG]
-        assert len(holders) == len(spare), f"two workers in seat {action.slot}: {holders}"
+        assert not self.state.holders(action.generation, action.slot), f"two workers in seat {action.slot}"
         if self.forks_that_fail:
             self.forks_that_fail -= 1
             return [events.SpawnFailed(action.slot, action.generation, "Resource temporarily unavailable", action.mold)]
-        if action.mold and self.processes[action.mold].ended is not None:  # the parent has closed its channel already
-            return [events.SpawnFailed(action.slot, action.generation, "its mold has ended", action.mold, gone=True)]
         if action.mold:
             mold = self.alive(action.mold)
+            if mold.ended is not None:  # the parent has closed its channel already
+                return [events.SpawnFailed(action.slot, action.generation, "it has ended", action.mold, gone=True)]
             assert mold.ready
             assert mold.generation == action.generation
             assert mold.pid not in [one.mold for one in self.unborn], "two orders at once"
