@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,7 @@ class Database:
         self._away_since = self._silent_until = 0.0
         self._available, self._looked = True, -FRESH
         self._in_place: InPlace | None = None
+        self._first, self._connected = threading.Lock(), False
         event.listen(
             self.engine, "begin", functools.partial(_on_begin, statement="BEGIN IMMEDIATE" if self.sqlite else "BEGIN")
         )
@@ -181,7 +183,16 @@ class Database:
     def _run(self, environ: dict[str, Any], work: Callable[[sa.Connection], T], *, write: bool) -> T:
         offload: Callable[..., T] | None = environ.get("apid.offload") if self.sqlite else None
         try:
-            result = offload(self._transact, work, write) if offload is not None else self._transact(work, write)
+            if offload is None:
+                result = self._transact(work, write)
+            elif self._connected:
+                result = offload(self._transact, work, write)
+            else:
+                # SQLAlchemy makes the first connection under a lock of `threading`. Under eventlet that is a green one, where
+                # native threads wait for each other without end: until there is a connection, they go one by one.
+                with self._first:
+                    result = offload(self._transact, work, write)
+                    self._connected = True
         except exc.DataError as error:
             raise faults.BadRequest("A value is too long, or has characters that the database cannot keep.") from error
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
