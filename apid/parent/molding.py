@@ -96,7 +96,8 @@ def ended(state: State, mold: Mold, code: int, now: float) -> list[Action]:
         return change_steps.fail(state, mold.told or silent, now, mold.detail)
     if mold.generation != state.generation or (is_ending(state.phase) and not state.rescuing()):
         return []
-    if mold.passed and not state.ever_ready:
+    mixed = mold.generation in state.codes and bool(state.children.of(mold.generation))  # others come from a mold
+    if mold.passed and not state.ever_ready and not mixed:
         state.alone.add(mold.generation)
         return []
     if mold.ready:
@@ -106,7 +107,7 @@ def ended(state: State, mold: Mold, code: int, now: float) -> list[Action]:
     reason = mold.told or f"the mold ended with {how} and said nothing"
     if state.rescuing():
         return [Say(logging.ERROR, reason, detail=mold.detail), *ending.close(state, now)]
-    if state.ever_ready:
+    if state.ever_ready or mold.passed:
         why = (
             "its application cannot be forked any more"
             if mold.passed

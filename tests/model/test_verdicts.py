@@ -307,6 +307,30 @@ def test_a_mold_that_ends_in_the_turn_in_which_it_is_asked_fails_the_change_with
     assert "its mold ended with signal 9" in text
 
 
+def test_a_generation_that_has_a_worker_of_a_mold_gets_none_that_loads_by_itself():
+    """Not even while it starts: a second mold cannot be forked, and what it loaded may be other code."""
+    kernel = Kernel(2, preload="auto")
+    (mold,) = [one for one in kernel.processes.values() if one.kind == MOLD]
+    kernel.load(mold)
+    kernel.turn()
+    kernel.bear(kernel.unborn[0])
+    kernel.turn()
+    (first,) = kernel.workers()
+    for order in list(kernel.unborn):
+        kernel.miscarry(order)
+    kernel.end(mold, -signal.SIGKILL)
+    kernel.turn()
+    kernel.now += 31
+    kernel.turn()
+    (second,) = [one for one in kernel.processes.values() if one.kind == MOLD and one.ended is None]
+    kernel.load(second, stays=False)
+    kernel.turn()
+    kernel.turn()
+    assert kernel.state.alone == set()
+    assert "cannot be forked" in kernel.state.outdated
+    assert kernel.workers() == [first]
+
+
 # ---- reopen, quiesce ----
 
 
