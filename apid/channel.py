@@ -103,7 +103,7 @@ class Ready:
     """What the operator should know of the pipelines."""
     stays: Annotated[bool, flag] = False
     """Trial: it stays as the mold of its generation, and forks workers."""
-    code: Annotated[str, text(128)] = ""
+    code: Annotated[str, text(48 * 1024)] = ""
     """Mold: stands for what it has loaded."""
     unsafe: Annotated[list[str], items(text(LONGEST_LINE), MOST_WARNINGS)] = dataclasses.field(default_factory=list)
     """Trial: what has been opened while loading that processes cannot share."""

@@ -67,10 +67,28 @@ def _loaded(state: State, mold: Mold, now: float) -> list[Action]:
     if state.change is not None and generation == state.change.generation:
         state.codes[generation] = mold.code
         return change_steps.loaded(state.change, now)
-    if known not in (None, mold.code) and (state.ever_ready or state.children.of(generation)):
+    if known is not None and not _same(known, mold.code) and (state.ever_ready or state.children.of(generation)):
         return _refuse(state, mold, "what is installed is not what its workers have loaded", now)
     state.codes[generation], state.outdated = mold.code, ""
     return [Say(logging.INFO, f"the application of generation {generation} is loaded after {mold.load:.2f} s")]
+
+
+def _same(code: str, other: str) -> bool:
+    """Whether two molds have loaded the same code: the files that both have read are the same.
+
+    Args:
+        code: a fingerprint, of four characters for the path of each file and four for its content.
+        other: another one.
+    """
+    one, two = _contents(code), _contents(other)
+    return all(one[path] & two[path] for path in one.keys() & two.keys())
+
+
+def _contents(code: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for at in range(0, len(code), 8):
+        found.setdefault(code[at : at + 4], set()).add(code[at + 4 : at + 8])
+    return found
 
 
 def _refuse(state: State, mold: Mold, why: str, now: float) -> list[Action]:

@@ -70,7 +70,7 @@ class Kernel:
         self.listening = True
         self.leaving = False
         self.queue = 0
-        self.disk = "first"  # the code that is installed
+        self.disk = "app.1111"  # the code that is installed
         self.unborn: list[events.Spawn] = []
         self.attempts: dict[int, int] = {}
         self.lost = 0

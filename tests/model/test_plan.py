@@ -140,7 +140,7 @@ class Machine(RuleBasedStateMachine):
             self.kernel.bear(order) if born else self.kernel.miscarry(order)
         self.go(hold)
 
-    @rule(code=st.sampled_from(["first", "second"]))
+    @rule(code=st.sampled_from(["app.1111", "app.2222"]))
     def something_is_installed(self, code):
         self.kernel.disk = code
 

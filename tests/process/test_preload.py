@@ -152,6 +152,25 @@ def test_a_generation_gets_no_worker_of_other_code(preloading, disk):
     assert one.stop() == 0
 
 
+ONCE = """
+if not (HERE / "made").exists():
+    import wave  # what makes the database, say: needed at the first start only
+    (HERE / "made").touch()
+"""
+
+
+def test_what_is_imported_at_the_first_start_only_is_no_other_code(preloading):
+    one = preloading(ONCE).start()
+    one.allow("worker ended: crash:SIGKILL", "the mold of generation 1")
+    lose_the_mold(one)
+    before = one.wait_for_workers(2)
+    os.kill(before[0], signal.SIGKILL)
+    one.wait_for_workers(2, but=before[:1])
+    assert one.status()["outdated"] is None
+    assert loads(one) == 2
+    assert one.stop() == 0
+
+
 @pytest.mark.slow  # it is given ten seconds
 def test_a_mold_that_does_not_fork_is_replaced(preloading):
     one = preloading(workers=1).start()

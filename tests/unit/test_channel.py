@@ -105,7 +105,7 @@ for _ in range(channel.DEEPEST):
         b'{"type":"Fork","slot":0,"row":0,"listeners":{}}',
         b'{"type":"Born"}',
         b'{"type":"Ready","stays":1}',
-        b'{"type":"Ready","code":"%s"}' % (b"x" * 200),
+        b'{"type":"Ready","code":"%s"}' % (b"x" * 50_000),
         b'{"type":"Ready","unsafe":[7]}',
     ],
 )
