@@ -91,7 +91,7 @@ def test_requests_that_block_hold_up_no_other(serve):
         first.send(b"GET /sleep?30 HTTP/1.1\r\nHost: a\r\n\r\n")
         for _ in range(50):
             assert get(one.address).status == 200
-        assert one.status()["workers"][0]["in_flight"] == 1
+        wait_until(lambda: one.status()["workers"][0]["in_flight"] == 1, "the first alone is in flight")
     one.options["graceful_shutdown_timeout"] = 0.1
     one.write_config()
     one.apidctl("reload")

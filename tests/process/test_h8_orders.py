@@ -10,6 +10,11 @@ from tests.support.processes import wait_until
 APPLICATION = """
 import gc, logging, os, signal, sys, time
 
+def wait(condition):
+    until = time.monotonic() + 20
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+
 def factory(global_conf, what):
     if what == "objects":
         gc.get_objects = sys._current_frames = None
@@ -18,9 +23,9 @@ def factory(global_conf, what):
 
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/careless":
-            time.sleep(1)  # the drain begins
+            wait(lambda: os.path.exists("draining"))
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(1.5)  # the worker looks every half second
+            wait(lambda: signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.1)
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -68,6 +73,8 @@ def test_h8_a_worker_that_drains_restores_its_signals(daemon):
         client.send(request_bytes("GET", "/careless"))
         wait_until(lambda: one.status()["workers"][0]["in_flight"] == 1, "the request runs")
         one.apidctl("reload")
+        wait_until(lambda: any(worker["stage"] == "draining" for worker in one.status()["workers"]), "it drains")
+        (one.directory / "draining").touch()
         assert client.answer().body == b"ok"
     one.wait_for_log("worker ended: reload")
     assert one.stop() == 0

@@ -46,7 +46,7 @@ def test_the_oldest_handshakes_make_room(serving, certificate):
         assert not any(one.sock.recv(1) == b"" for one in half[MOST + 1 :])
         assert not any(one.ended() for one in silent)
         assert engine.total(scoreboard.HANDSHAKE_FAILURES) == MOST + 1
-        assert engine.total(scoreboard.CONNECTIONS) == 1 + 2 * MOST + MOST - 1
+        wait_for(lambda: engine.total(scoreboard.CONNECTIONS) == 1 + 2 * MOST + MOST - 1)
         assert engine.logged().count("the oldest are closed") == 1
 
 
