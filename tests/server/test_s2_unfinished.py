@@ -17,26 +17,31 @@ from tests.support.engine import wait_for
 LONG = b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 9000
 
 
+PATIENT = Http(header_timeout=60)
+"""What is unfinished here may stay so for longer than the default on a slow machine."""
+
+
+@pytest.fixture(scope="module")
 def hello():
     """What a client says first."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(incoming, outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
     return outgoing.read()
 
 
-def test_the_oldest_handshakes_make_room(serving, certificate):
+def test_the_oldest_handshakes_make_room(serving, certificate, hello):
     cert, key = certificate
     context = ssl.create_default_context(cafile=cert)
-    with serving(framing.app, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
+    with serving(framing.app, PATIENT, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
         kept = engine.connect(tls=context)
         assert kept.request().body == b"body"
         silent = [engine.connect() for _ in range(2 * MOST)]
         half = []
         for _ in range(2 * MOST):
             half.append(engine.connect())
-            half[-1].send(hello())
+            half[-1].send(hello)
             assert half[-1].sock.recv(1) == b"\x16"  # the server's part has been made
         with Connection(engine.address, tls=context) as honest:
             assert honest.request().body == b"body"
@@ -50,13 +55,13 @@ def test_the_oldest_handshakes_make_room(serving, certificate):
         assert engine.logged().count("the oldest are closed") == 1
 
 
-def test_a_probe_that_says_nothing_takes_no_place_of_a_handshake(serving, certificate):
+def test_a_probe_that_says_nothing_takes_no_place_of_a_handshake(serving, certificate, hello):
     cert, key = certificate
-    with serving(framing.app, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
+    with serving(framing.app, PATIENT, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
         half = []
         for _ in range(MOST):
             half.append(engine.connect())
-            half[-1].send(hello())
+            half[-1].send(hello)
             assert half[-1].sock.recv(1) == b"\x16"
         for _ in range(3):
             with Connection(engine.address) as probe:
@@ -67,7 +72,7 @@ def test_a_probe_that_says_nothing_takes_no_place_of_a_handshake(serving, certif
 
 
 def test_the_oldest_large_heads_make_room_and_small_ones_need_none(serving):
-    with serving(framing.app, prepare=few_unfinished) as engine:
+    with serving(framing.app, PATIENT, prepare=few_unfinished) as engine:
         small = [engine.connect() for _ in range(3 * MOST)]
         for one in small:
             one.send(b"GET / HTTP/1.1\r\n")
@@ -94,7 +99,7 @@ def test_the_oldest_large_heads_make_room_and_small_ones_need_none(serving):
 
 
 def test_one_that_has_asked_meanwhile_is_not_closed(serving):
-    with serving(framing.app, prepare=few_unfinished) as engine:
+    with serving(framing.app, PATIENT, prepare=few_unfinished) as engine:
         first = engine.connect()
         first.send(LONG)
         wait_for(lambda: engine.total(scoreboard.BYTES_IN) >= len(LONG))
@@ -110,7 +115,7 @@ def test_one_that_has_asked_meanwhile_is_not_closed(serving):
 def test_half_proxy_headers_cost_no_more_than_silence(serving, certificate):
     """They stay in the kernel until they are whole, and the handshake behind them is not begun."""
     cert, key = certificate
-    settings = Http(proxy_protocol=True, trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
+    settings = Http(header_timeout=60, proxy_protocol=True, trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
     context = ssl.create_default_context(cafile=cert)
     with serving(framing.app, settings, tls=Tls(str(cert), str(key)), prepare=few_unfinished) as engine:
         half = [engine.connect() for _ in range(3 * MOST)]
