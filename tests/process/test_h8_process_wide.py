@@ -129,9 +129,8 @@ def on(one, pid, path):
             connection = others.enter_context(Connection(one.address, timeout=20))
             if connection.request().json()["pid"] == pid:
                 return connection.request("GET", path)
-            time.sleep(
-                0.02 * (attempt > 10)
-            )  # a machine that is busy keeps a worker from its turn for longer than 200 requests
+            if attempt > 10:  # a busy machine keeps a worker from its turn for longer than 200 requests take
+                time.sleep(0.02)
     raise AssertionError(f"no connection came to {pid}")
 
 
